@@ -1,0 +1,261 @@
+"""Every setting of the product, with its default, in one place.
+
+A run's configuration is one `RunConfig`. YAML files in `configs/` and command-line options such as `--model.width 256`
+name the same fields by their dotted path; `m3pc_ray.configuration` reads and checks them. The string under a field is
+its help text, on the command line too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Guide = Literal["none", "return", "critic"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    dataset: str = ""
+    """Data set to learn from: a name (`d4rl/hopper-medium-v2`, `bundled/hopper`), a Minari id or a path."""
+    environment: str = ""
+    """Gymnasium environment id; empty: the one the data set names."""
+    folder: str = ""
+    """Folder searched for D4RL files; empty: `~/.d4rl/datasets`."""
+    validation_fraction: float = 0.05
+    """Fraction of the episodes held out for validation errors, drawn by a seeded shuffle of episodes."""
+    return_scale: Literal["average", "sum"] = "average"
+    """What a returns-to-go token holds: reward per remaining step of the time limit, or the plain sum."""
+    time_limit: int = 0
+    """Steps after which an episode is cut off; 0: the environment's own limit."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    segment_length: int = 8
+    """Steps T in a segment; one segment holds 4 T tokens."""
+    width: int = 128
+    """Embedding width d; cost grows with its square (512 in the paper)."""
+    encoder_layers: int = 2
+    """Transformer layers over the visible tokens."""
+    decoder_layers: int = 1
+    """Transformer layers over all tokens."""
+    heads: int = 4
+    """Attention heads; must divide the width."""
+    feedforward_multiple: int = 4
+    """Hidden width of a feed-forward block, in widths."""
+    dropout: float = 0.0
+    """Dropout probability inside the transformer while training (0.1 in the paper)."""
+    log_std_min: float = -5.0
+    """Lower bound of the action distribution's log standard deviation."""
+    log_std_max: float = 0.0
+    """Upper bound of it (2 in the paper, where the entropy term can drive it to the bound and ruin the policy)."""
+    action_clip: float = 1e-3
+    """Actions are clamped to 1 - action_clip before the inverse tanh of the log-likelihood."""
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    groups: int = 2
+    """Mask groups a batch: every group has a mask of its own (1 in the authors' code)."""
+    test_mask_fraction: float = 0.5
+    """Fraction of the groups trained with a test-time mask instead of a random one (0 in the authors' code)."""
+    rcbc_weight: float = 0.4
+    """Share of the return-conditioned behaviour-cloning mask among test-time masks."""
+    forward_dynamics_weight: float = 0.3
+    """Share of the forward-dynamics mask."""
+    reward_prediction_weight: float = 0.1
+    """Share of the reward-and-return-prediction mask."""
+    inverse_dynamics_weight: float = 0.1
+    """Share of the inverse-dynamics mask."""
+    path_inpainting_weight: float = 0.0
+    """Share of the path-inpainting mask (backward planning)."""
+    behaviour_cloning_weight: float = 0.1
+    """Share of the behaviour-cloning mask."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    components: Literal["both", "btm", "critic"] = "both"
+    """What to train: the trajectory model and the critic, or one of them."""
+    steps: int = 20_000
+    """Gradient steps of the trajectory model; with max_minutes, the count that fits the time replaces it."""
+    batch_size: int = 256
+    """Segments a gradient step (2048 offline in the paper)."""
+    max_minutes: float = 0.0
+    """Wall-clock budget of everything trained, in minutes; 0: no limit, `steps` and `critic.updates` rule."""
+    critic_fraction: float = 0.3
+    """Share of max_minutes given to the critic when both are trained."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """Muon on the hidden matrices with AdamW on the rest, or AdamW alone (the paper)."""
+    learning_rate: float = 2e-3
+    """Peak learning rate of both optimizers (AdamW alone in the paper: 1e-4)."""
+    beta1: float = 0.9
+    """Decay of the first moment (Muon: momentum uses 0.95)."""
+    beta2: float = 0.99
+    """Decay of AdamW's second moment (0.999 in the paper)."""
+    weight_decay: float = 5e-3
+    """Decoupled weight decay, on matrices only."""
+    warmup_steps: int = 200
+    """Steps of linear learning-rate warm-up (40,000 in the paper)."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate after warm-up: cosine to 0 at the last step, or constant."""
+    gradient_clip: float = 1.0
+    """Largest global gradient norm; 0: no clipping."""
+    nll_over: Literal["masked", "all"] = "masked"
+    """Action tokens in the log-likelihood: masked ones (authors' code) or all (eq. 1)."""
+    entropy_target: float | None = None
+    """Target beta of the entropy constraint, nats per step; none: minus the action dimension."""
+    entropy_constraint: bool = True
+    """Whether the Lagrangian entropy term (eqs. 2, 5-8) is part of the loss."""
+    entropy_multiplier_init: float = 0.1
+    """First value of the Lagrange multiplier."""
+    entropy_multiplier_learning_rate: float = 1e-4
+    """Adam's learning rate for the logarithm of the multiplier."""
+    precision: Precision = "auto"
+    """Matrix products of training; auto: bfloat16 where it is measured faster, with float32 master weights."""
+    log_every: int = 50
+    """Gradient steps between metric rows."""
+    validate_every: int = 1000
+    """Gradient steps between validations per test-time mask; 0: only at the end."""
+    checkpoint_minutes: float = 2.0
+    """Minutes between checkpoints."""
+    threads: int = 0
+    """CPU threads of torch; 0: all cores."""
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    updates: int = 200_000
+    """IQL updates offline."""
+    batch_size: int = 256
+    """Transitions an update."""
+    hidden_width: int = 256
+    """Units of both hidden layers of Q1, Q2 and V."""
+    expectile: float = 0.7
+    """Expectile of the value loss (0.9 for manipulation)."""
+    discount: float = 0.99
+    """Discount gamma, of the critic and of planning."""
+    learning_rate: float = 3e-4
+    """Adam's learning rate."""
+    polyak: float = 5e-3
+    """Rate at which the target Q networks follow."""
+    bootstrap_through_terminations: bool = False
+    """True: ignore terminations as the authors' code does."""
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    guide: Guide = "critic"
+    """Which planner acts: `none` (one RCBC pass), `return` (M³PC-M) or `critic` (M³PC-Q)."""
+    num_candidates: int = 128
+    """Candidate action sequences N a decision (625 in the paper); cost is proportional to it."""
+    context_length: int = 3
+    """Past steps visible to the planner; the current step then sits at this index of the window (4 in the paper)."""
+    horizon: int = 4
+    """Most planned steps h scored; early in an episode the window would allow more (0: no cap, as the authors)."""
+    td_lambda: float = 0.6
+    """lambda of the utility (eq. 3)."""
+    utility_sharpness_return: float = 0.05
+    """xi of the softmax over utilities (eq. 4) with guide `return` (1.0 in the paper, 0.01 in its code)."""
+    utility_sharpness_critic: float = 1.0
+    """xi of the softmax over utilities (eq. 4) with guide `critic`."""
+    rewards_from: Literal["fd", "rp"] = "fd"
+    """Where rewards and returns come from: the forward-dynamics pass (cheap) or a pass of their own (the paper)."""
+    current_state: Literal["true", "reconstructed"] = "true"
+    """State the critic scores first: the observed one, or its reconstruction (authors' code)."""
+    return_prompt: Literal["best_at_step", "best"] = "best_at_step"
+    """Return asked for: the best return-to-go seen at that time step, or the best return of the data."""
+    return_ratio: float = 1.0
+    """Factor on the return asked for."""
+    precision: Precision = "auto"
+    """Matrix products of planning; auto: bfloat16 where it is measured faster."""
+    engine: Literal["fast", "plain"] = "fast"
+    """`plain` decodes every token in float32: the oracle, slow."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    episodes: int = 20
+    """Episodes a planner."""
+    seed: int = 1000
+    """Seed of the first evaluation episode; episode i resets with seed + i, the same for every planner."""
+    deterministic: bool = True
+    """Act by the mean (of the distribution, or P-weighted over candidates) instead of sampling."""
+    parallel_environments: int = 20
+    """Environments stepped together."""
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    steps: int = 20_000
+    """Environment steps to take, met exactly."""
+    rollout_workers: int = 2
+    """Rollout worker actors."""
+    environments_per_worker: int = 2
+    """Environments each worker steps together with one planning request."""
+    btm_updates_per_step: float = 0.2
+    """Trajectory-model updates per environment step (the paper's 200 per episode of up to 1000 steps)."""
+    critic_updates_per_step: float = 2.0
+    """Critic updates per environment step (2000 per episode)."""
+    start_steps: int = 1000
+    """Environment steps collected before the first update."""
+    rate_tolerance_steps: int = 400
+    """Environment steps by which updates may run ahead of, or behind, the promised ratio."""
+    btm_batch_size: int = 256
+    """Segments a trajectory-model update (512 in the paper)."""
+    btm_learning_rate: float = 2e-4
+    """Constant learning rate of the trajectory model online."""
+    offline_episodes: int = 1000
+    """Best episodes of the data set that stay in the replay (the paper's 1000)."""
+    replay_capacity: int = 1_000_000
+    """Online steps kept, first in, first out."""
+    offline_fraction: float = 0.5
+    """Share of every critic batch drawn from the data set once balanced_after online steps exist."""
+    balanced_after: int = 5000
+    """Online steps from which offline_fraction holds; before, batches are drawn from all data alike."""
+    guide: Guide = "critic"
+    """Guide of the exploring planner."""
+    num_candidates: int = 64
+    """Candidates of the exploring planner."""
+    fragment_steps: int = 50
+    """Most steps of one episode a worker holds back before it sends them."""
+    publish_every: int = 50
+    """Trajectory-model updates between published weights."""
+    evaluate_every: int = 5000
+    """Environment steps between evaluations."""
+    evaluation_episodes: int = 5
+    """Episodes of each evaluation during finetuning."""
+    planner_batch_wait_ms: float = 2.0
+    """Longest time a planning request waits for company while the planner is idle."""
+    checkpoint_minutes: float = 2.0
+    """Minutes between checkpoints."""
+    keep_checkpoints: int = 2
+    """Newest complete checkpoints kept."""
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    tensorboard: bool = True
+    """Write TensorBoard event files into the run folder."""
+    wandb: Literal["off", "offline", "online"] = "off"
+    """Weights & Biases: off, offline (no account needed) or online."""
+    wandb_project: str = "m3pc"
+    """Project name there."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    seed: int = 0
+    """Seed of everything random in the run."""
+    device: str = "auto"
+    """torch device: auto (cuda when there is one), cpu, cuda or cuda:N."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    masks: MaskConfig = field(default_factory=MaskConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)

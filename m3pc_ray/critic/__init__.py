@@ -1,0 +1,1 @@
+"""The IQL critic that guides M³PC-Q."""

@@ -1,0 +1,75 @@
+"""Implicit Q-learning networks (Kostrikov et al. 2021; eq. 9 of M³PC): twin Q and V over standardised observations."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from m3pc_ray.config import CriticConfig
+
+
+class ParallelMLP(nn.Module):
+    """`members` perceptrons of two hidden ReLU layers evaluated as batched products: (B, in) -> (members, B)."""
+
+    def __init__(self, members: int, input_dim: int, hidden_width: int) -> None:
+        super().__init__()
+        sizes = [input_dim, hidden_width, hidden_width, 1]
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+            bound = fan_in**-0.5  # nn.Linear's default range
+            self.weights.append(nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.empty(members, 1, fan_out).uniform_(-bound, bound)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        members = self.weights[0].shape[0]
+        x = x.expand(members, *x.shape)
+        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, x, weight)
+            if index < 2:
+                x = torch.relu(x)
+        return x.squeeze(-1)
+
+
+class IQLCritic(nn.Module):
+    """Q1, Q2, V and the target copies of the Qs.
+
+    Args:
+        observation_dim: length of an observation.
+        action_dim: length of an action in (-1, 1).
+        config: sizes.
+        states_mean, states_std: (observation_dim,), the data's statistics.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        config: CriticConfig,
+        states_mean: np.ndarray,
+        states_std: np.ndarray,
+    ) -> None:
+        super().__init__()
+        self.observation_dim, self.action_dim = observation_dim, action_dim
+        self.q = ParallelMLP(2, observation_dim + action_dim, config.hidden_width)
+        self.q_target = ParallelMLP(2, observation_dim + action_dim, config.hidden_width)
+        self.q_target.load_state_dict(self.q.state_dict())
+        self.q_target.requires_grad_(False)
+        self.v = ParallelMLP(1, observation_dim, config.hidden_width)
+        self.register_buffer("states_mean", torch.as_tensor(np.asarray(states_mean), dtype=torch.float32))
+        self.register_buffer("states_std", torch.as_tensor(np.asarray(states_std), dtype=torch.float32))
+
+    def standardise(self, observations: Tensor) -> Tensor:
+        return (observations - self.states_mean) / self.states_std
+
+    def q_min(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """min(Q1, Q2), shape (...,), of raw observations (..., observation_dim) and actions (..., action_dim)."""
+        leading = observations.shape[:-1]
+        inputs = torch.cat([self.standardise(observations), actions], dim=-1).flatten(0, -2)
+        return self.q(inputs).amin(0).view(leading)
+
+    def value(self, observations: Tensor) -> Tensor:
+        """V, shape (...,), of raw observations (..., observation_dim)."""
+        leading = observations.shape[:-1]
+        return self.v(self.standardise(observations).flatten(0, -2))[0].view(leading)

@@ -1,0 +1,1 @@
+"""The bidirectional trajectory model: masks, network, action distribution, losses."""

@@ -1,0 +1,173 @@
+"""Masks over the tokens of a segment: what one model is asked to see, and so which role it plays.
+
+A mask is a boolean array of shape (4, T), rows in the order of `MODALITIES`, True where the token is visible. The
+columns of the table in `docs/architecture.md` are these functions; `t` is the index of the current step in the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3pc_ray.config import MaskConfig
+
+Mask = NDArray[np.bool_]
+
+MODALITIES = ("states", "returns", "actions", "rewards")
+STATES, RETURNS, ACTIONS, REWARDS = range(4)
+
+VISIBLE_RATIOS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
+"""Shares of tokens kept by the first step of the random mask (M³PC's code, `mask_ratios`)."""
+PIVOT_WEIGHTS = (0.2, 0.1, 0.6, 0.1)
+"""Probability that the random mask's pivot falls on each modality (M³PC's code)."""
+
+
+def _empty(segment_length: int) -> Mask:
+    return np.zeros((4, segment_length), dtype=bool)
+
+
+def return_conditioned(segment_length: int, t: int) -> Mask:
+    """RCBC: states up to t, all returns, past actions; asked for actions from t on."""
+    mask = _empty(segment_length)
+    mask[STATES, : t + 1] = True
+    mask[RETURNS] = True
+    mask[ACTIONS, :t] = True
+    return mask
+
+
+def forward_dynamics(segment_length: int, t: int) -> Mask:
+    """FD: states up to t and all actions; asked for later states (and rewards)."""
+    mask = _empty(segment_length)
+    mask[STATES, : t + 1] = True
+    mask[ACTIONS] = True
+    return mask
+
+
+def reward_prediction(segment_length: int, t: int = 0) -> Mask:
+    """RP: all states and actions; asked for rewards and returns. The same for every t."""
+    mask = _empty(segment_length)
+    mask[STATES] = True
+    mask[ACTIONS] = True
+    return mask
+
+
+def inverse_dynamics(segment_length: int, t: int) -> Mask:
+    """ID: all states and past actions; asked for actions from t on."""
+    mask = _empty(segment_length)
+    mask[STATES] = True
+    mask[ACTIONS, :t] = True
+    return mask
+
+
+def path_inpainting(segment_length: int, t: int, goals: Sequence[int]) -> Mask:
+    """PI: states up to t and at the goal steps, past actions; asked for the states between."""
+    mask = _empty(segment_length)
+    mask[STATES, : t + 1] = True
+    mask[STATES, list(goals)] = True
+    mask[ACTIONS, :t] = True
+    return mask
+
+
+def goal(segment_length: int, t: int, goal_step: int, history: bool = False) -> Mask:
+    """GOAL, the single-mask baseline: the state at t and the goal (paper), with the history too (authors' code)."""
+    mask = _empty(segment_length)
+    mask[STATES, t] = True
+    if history:
+        mask[STATES, :t] = True
+        mask[ACTIONS, :t] = True
+    mask[STATES, goal_step] = True
+    return mask
+
+
+def behaviour_cloning(segment_length: int, t: int) -> Mask:
+    """BC: states up to t and past actions; asked for the action at t."""
+    mask = _empty(segment_length)
+    mask[STATES, : t + 1] = True
+    mask[ACTIONS, :t] = True
+    return mask
+
+
+def random_mask(
+    rng: np.random.Generator,
+    segment_length: int,
+    visible_ratios: Sequence[float] = VISIBLE_RATIOS,
+    pivot_weights: Sequence[float] = PIVOT_WEIGHTS,
+) -> Mask:
+    """The training mask of M³PC: random positions kept per modality, then everything from a random pivot on hidden.
+
+    Modalities before the pivot's in the order of `MODALITIES` keep steps <= pivot, the pivot's and later ones keep
+    steps < pivot. A mask that would hide every token is drawn again.
+    """
+    while True:
+        mask = _empty(segment_length)
+        for modality in range(4):
+            kept = round(rng.choice(visible_ratios) * segment_length)
+            mask[modality, rng.permutation(segment_length)[:kept]] = True
+        pivot_step = int(rng.integers(segment_length))
+        pivot_modality = int(rng.choice(4, p=pivot_weights))
+        for modality in range(4):
+            first_hidden = pivot_step + 1 if modality < pivot_modality else pivot_step
+            mask[modality, first_hidden:] = False
+        if mask.any():
+            return mask
+
+
+TEST_MASKS = (
+    "return_conditioned",
+    "forward_dynamics",
+    "reward_prediction",
+    "inverse_dynamics",
+    "path_inpainting",
+    "behaviour_cloning",
+)
+
+
+def make_test_mask(name: str, segment_length: int, t: int, goal_step: int | None = None) -> Mask:
+    """The test-time mask called `name` at current step t; `goal_step` (default: the last) matters to inpainting only.
+
+    Raises:
+        KeyError: `name` is not one of `TEST_MASKS`.
+    """
+    if name == "path_inpainting":
+        return path_inpainting(segment_length, t, [segment_length - 1 if goal_step is None else goal_step])
+    return {
+        "return_conditioned": return_conditioned,
+        "forward_dynamics": forward_dynamics,
+        "reward_prediction": reward_prediction,
+        "inverse_dynamics": inverse_dynamics,
+        "behaviour_cloning": behaviour_cloning,
+    }[name](segment_length, t)
+
+
+def test_mask_probabilities(config: MaskConfig) -> NDArray[np.float64]:
+    """Probability of each of `TEST_MASKS` among the test-time masks of training, shape (6,)."""
+    weights = np.array(
+        [
+            config.rcbc_weight,
+            config.forward_dynamics_weight,
+            config.reward_prediction_weight,
+            config.inverse_dynamics_weight,
+            config.path_inpainting_weight,
+            config.behaviour_cloning_weight,
+        ]
+    )
+    return weights / weights.sum()
+
+
+def draw_masks(rng: np.random.Generator, segment_length: int, config: MaskConfig) -> list[Mask]:
+    """One mask for each mask group of a batch.
+
+    `config.groups * config.test_mask_fraction` of them are test-time masks at a uniform step t (the fractional part
+    decided by chance), the others random ones.
+    """
+    expected = config.groups * config.test_mask_fraction
+    num_test = int(expected) + int(rng.random() < expected - int(expected))
+    masks = [random_mask(rng, segment_length) for _ in range(config.groups - num_test)]
+    for _ in range(num_test):
+        name = TEST_MASKS[rng.choice(len(TEST_MASKS), p=test_mask_probabilities(config))]
+        t = int(rng.integers(segment_length))
+        goal_step = int(rng.integers(t, segment_length))
+        masks.append(make_test_mask(name, segment_length, t, goal_step))
+    return masks

@@ -1,0 +1,1 @@
+"""Training: the trajectory model, the critic, run folders and checkpoints."""
