@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -72,9 +73,7 @@ def make_environment(
     if render_mode is not None:
         keywords["render_mode"] = render_mode
     try:
-        # The data sets were made with the -v4 tasks, so advice to use -v5 is noise.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"gymnasium\..*")
+        with _without_construction_noise(environment_id):
             environment = gymnasium.make(environment_id, **keywords)
     except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
         raise UserError(_explain_failure(environment_id, error)) from error
@@ -165,6 +164,27 @@ class EnvironmentGroup:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+@contextmanager
+def _without_construction_noise(environment_id: str) -> Iterator[None]:
+    """Silence advice about old versions and old model files while an environment is made; failures still raise.
+
+    The data sets were made with the -v4 tasks, so advice to use -v5 is noise; and MuJoCo would write a file
+    MUJOCO_LOG.TXT into the user's folder about an outdated attribute in HalfCheetah's model.
+    """
+    entry = gymnasium.registry[environment_id].entry_point if environment_id in gymnasium.registry else None
+    mujoco = importlib.import_module("mujoco") if "mujoco" in str(entry) else None
+    previous = mujoco.get_mju_user_warning() if mujoco is not None else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"gymnasium\..*")
+        if mujoco is not None:
+            mujoco.set_mju_user_warning(lambda _message: None)
+        try:
+            yield
+        finally:
+            if mujoco is not None:
+                mujoco.set_mju_user_warning(previous)
 
 
 def _explain_failure(environment_id: str, error: Exception) -> str:

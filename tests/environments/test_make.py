@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -20,6 +21,12 @@ def test_hopper_specification_and_silence() -> None:
     assert (spec.environment_id, spec.observation_dim, spec.action_dim, spec.time_limit) == ("Hopper-v4", 11, 3, 1000)
     np.testing.assert_array_equal(spec.action_low, -np.ones(3))
     np.testing.assert_array_equal(spec.action_high, np.ones(3))
+
+
+def test_construction_leaves_no_log_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_environment("HalfCheetah-v4").close()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
