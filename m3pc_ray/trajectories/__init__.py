@@ -1,0 +1,1 @@
+"""What experience is: episodes in memory and on disk, returns-to-go, statistics, segments, and every reader."""
