@@ -1,0 +1,47 @@
+# Every target works on a fresh clone: it first makes .venv and installs into it (Python >= 3.11 found as `python3`,
+# or `make PYTHON=/path/to/python ...`).
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := m3pc_ray actors tune tests setup.py
+
+.PHONY: setup demo test test-all format lint type build
+.DEFAULT_GOAL := setup
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/m3pc demo
+
+lint: setup
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports
+
+type: setup
+	$(BIN)/mypy
+
+test: lint type
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-all: lint type
+	$(BIN)/pytest
+
+format: setup
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+# The wheel, installed and imported in an environment that has never seen this folder.
+build: setup
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/m3pc_ray-*.whl
+	cd build && venv/bin/python -c "import m3pc_ray, actors, tune; print(m3pc_ray.__version__, m3pc_ray.__file__)"
+	cd build && venv/bin/m3pc --version

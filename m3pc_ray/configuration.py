@@ -1,0 +1,355 @@
+"""Reads, checks and writes the settings of `m3pc_ray.config`, from YAML files and from the command line.
+
+A setting is named by its dotted path (`model.width`). A YAML file may name others with `include:` (one path or a list,
+relative to the file); their settings come first, the file's own win, options of the command line win over both.
+Every mistake is a `UserError` of one line that names where it stands, the setting, and what would be right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import difflib
+import functools
+import inspect
+import math
+import re
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+
+from m3pc_ray import config as settings_module
+from m3pc_ray.config import RunConfig
+from m3pc_ray.configuration_ranges import check_ranges
+from m3pc_ray.errors import UserError
+
+_DESTINATION = "setting:"
+"""Prefix of the argparse destinations, so that a command's own options cannot collide with settings."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of the configuration: its dotted name, type, default and help text."""
+
+    name: str
+    annotation: Any
+    default: Any
+    help: str
+
+
+@functools.cache
+def all_settings() -> dict[str, Setting]:
+    """Every setting by its dotted name, in the order of `m3pc_ray.config`."""
+    return {setting.name: setting for setting in _walk(RunConfig, "")}
+
+
+def _walk(cls: type, prefix: str) -> list[Setting]:
+    hints = typing.get_type_hints(cls, vars(settings_module))
+    documentation = _field_documentation().get(cls.__name__, {})
+    settings: list[Setting] = []
+    for item in dataclasses.fields(cls):
+        annotation = hints[item.name]
+        name = prefix + item.name
+        if dataclasses.is_dataclass(annotation):
+            settings += _walk(typing.cast(type, annotation), name + ".")
+        else:
+            settings.append(Setting(name, annotation, item.default, documentation.get(item.name, "")))
+    return settings
+
+
+@functools.cache
+def _field_documentation() -> dict[str, dict[str, str]]:
+    """Class name -> field name -> the string that stands under the field in config.py."""
+    result: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(settings_module)).body:
+        if isinstance(node, ast.ClassDef):
+            fields = result.setdefault(node.name, {})
+            for statement, following in zip(node.body, node.body[1:], strict=False):
+                if (
+                    isinstance(statement, ast.AnnAssign)
+                    and isinstance(statement.target, ast.Name)
+                    and isinstance(following, ast.Expr)
+                    and isinstance(following.value, ast.Constant)
+                    and isinstance(following.value.value, str)
+                ):
+                    fields[statement.target.id] = inspect.cleandoc(following.value.value)
+    return result
+
+
+def load_config(path: str | Path | None, overrides: dict[str, str] | None = None) -> RunConfig:
+    """The configuration of a YAML file (None: the defaults) with `overrides` (dotted name -> text) on top.
+
+    Raises UserError for an unreadable file, an unknown setting, a value of the wrong type or out of range.
+    """
+    values: dict[str, tuple[Any, str]] = {}
+    if path is not None:
+        _read_file(find_config(path), values, ())
+    for name, text in (overrides or {}).items():
+        _known(name, "command line")
+        values[name] = (text, "command line")
+    return _assemble(values)
+
+
+def from_dict(tree: dict[str, Any], source: str = "configuration") -> RunConfig:
+    """Inverse of `to_dict`; missing settings take their defaults. `source` is named in errors."""
+    values: dict[str, tuple[Any, str]] = {}
+    _flatten(tree, "", source, values)
+    return _assemble(values)
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The complete configuration as nested plain dictionaries, ready for YAML or JSON."""
+    return dataclasses.asdict(config)
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The complete configuration as YAML that `load_config` reads back to an equal object."""
+    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def with_settings(config: RunConfig, overrides: dict[str, Any]) -> RunConfig:
+    """A copy of `config` with some settings (dotted name -> value or text) replaced and everything checked again."""
+    values: dict[str, tuple[Any, str]] = {}
+    _flatten(to_dict(config), "", "configuration", values)
+    for name, value in overrides.items():
+        _known(name, "command line")
+        values[name] = (value, "command line")
+    return _assemble(values)
+
+
+def find_config(path: str | Path) -> Path:
+    """The file meant by `path`: itself, or a configuration shipped with the package (`demo`, `sizes/paper`)."""
+    given = Path(path).expanduser()
+    shipped = shipped_configs()
+    name = given.as_posix().removeprefix("configs/").removesuffix(".yaml")
+    for candidate in (given, given.with_name(given.name + ".yaml"), shipped / f"{name}.yaml"):
+        if candidate.is_file():
+            return candidate
+    names = sorted(str(found.relative_to(shipped).with_suffix("")) for found in shipped.rglob("*.yaml"))
+    raise UserError(f"{path}: no such configuration file{_suggestion(name, names, ', '.join(names))}")
+
+
+def shipped_configs() -> Path:
+    """The folder of configuration files: inside the installed package, or `configs/` of a clone."""
+    installed = Path(__file__).parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, sections: typing.Sequence[str] | None = None) -> None:
+    """Adds `--section.field VALUE` for every setting, grouped by section, with the field's docstring as help.
+
+    sections: names such as "planner" to offer, "" for the top-level ones; None: all. Read them with `given_overrides`.
+    """
+    groups: dict[str, Any] = {}
+    for setting in all_settings().values():
+        section = setting.name.rpartition(".")[0]
+        if sections is not None and section not in sections:
+            continue
+        if section not in groups:
+            groups[section] = parser.add_argument_group(f"settings: {section or 'run'}")
+        default = "none" if setting.default is None else setting.default
+        shown = f" (default: {default})" if default != "" else ""
+        groups[section].add_argument(
+            f"--{setting.name}",
+            dest=_DESTINATION + setting.name,
+            default=argparse.SUPPRESS,
+            metavar=_type_name(setting.annotation),
+            help=(setting.help + shown).replace("%", "%%"),
+        )
+
+
+def given_overrides(arguments: argparse.Namespace) -> dict[str, str]:
+    """The settings named on the command line, dotted name -> text; only those that the user gave."""
+    return {
+        key.removeprefix(_DESTINATION): value for key, value in vars(arguments).items() if key.startswith(_DESTINATION)
+    }
+
+
+# --- YAML -----------------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain scalars: 2e-3 is a number, `on`, `off`, `yes` and `no` are words."""
+
+    yaml_implicit_resolvers: typing.ClassVar[dict[str, list[tuple[str, Any]]]] = {
+        key: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":int"))]
+        for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9][0-9_]*)([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+# PyYAML would read a leading zero as octal.
+_Loader.add_constructor(
+    "tag:yaml.org,2002:int",
+    lambda loader, node: int(str(loader.construct_scalar(node))),  # type: ignore[arg-type]
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes floats so that they read back exactly."""
+
+
+_Dumper.add_representer(float, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", repr(value)))
+
+
+def _read_file(path: Path, values: dict[str, tuple[Any, str]], chain: tuple[Path, ...]) -> None:
+    resolved = path.resolve()
+    if resolved in chain:
+        raise UserError(
+            f"{path}: include: the file includes itself ({' -> '.join(p.name for p in (*chain, resolved))})"
+        )
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the configuration: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the configuration is not UTF-8 text") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}:{where} not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: a configuration is a mapping of settings, this holds a {type(tree).__name__}")
+    included = tree.pop("include", [])
+    for entry in [included] if isinstance(included, str) else included:
+        beside = path.parent / str(entry)
+        _read_file(beside if beside.is_file() else find_config(str(entry)), values, (*chain, resolved))
+    _flatten(tree, "", str(path), values)
+
+
+def _flatten(tree: dict[Any, Any], prefix: str, source: str, values: dict[str, tuple[Any, str]]) -> None:
+    sections = {name.rpartition(".")[0] for name in all_settings()}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and name in sections:
+            _flatten(value, name + ".", source, values)
+        elif name in sections and name:
+            if value is not None:
+                raise UserError(f"{source}: {name}: a section of settings, not a single value ({value!r})")
+        else:
+            _known(name, source)
+            values[name] = (value, source)
+
+
+def _known(name: str, source: str) -> None:
+    names = list(all_settings())
+    if name not in all_settings():
+        raise UserError(f"{source}: {name}: no such setting{_suggestion(name, names)}")
+
+
+def _suggestion(name: str, names: list[str], otherwise: str = "") -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    tails = [candidate for candidate in names if candidate.rpartition(".")[2] == name.rpartition(".")[2]]
+    close = list(dict.fromkeys(tails + close))[:3]
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; there are: {otherwise}" if otherwise else ""
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _assemble(values: dict[str, tuple[Any, str]]) -> RunConfig:
+    converted: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, (value, source) in values.items():
+        converted[name] = _convert(value, all_settings()[name].annotation, f"{source}: {name}")
+        sources[name] = source
+    config: RunConfig = _build(RunConfig, "", converted)
+    check_ranges(config, sources)
+    return config
+
+
+def _build(cls: Any, prefix: str, values: dict[str, Any]) -> Any:
+    hints = typing.get_type_hints(cls, vars(settings_module))
+    arguments = {}
+    for item in dataclasses.fields(cls):
+        name = prefix + item.name
+        if dataclasses.is_dataclass(hints[item.name]):
+            arguments[item.name] = _build(hints[item.name], name + ".", values)
+        elif name in values:
+            arguments[item.name] = values[name]
+    return cls(**arguments)
+
+
+def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "{" + ",".join(str(choice) for choice in get_args(annotation)) + "}"
+    if _is_optional(annotation):
+        return "|".join(_type_name(part) for part in get_args(annotation) if part is not type(None)) + "|none"
+    return {bool: "true|false", int: "INT", float: "FLOAT", str: "TEXT"}[annotation]
+
+
+def _is_optional(annotation: Any) -> bool:
+    return get_origin(annotation) in (types.UnionType, typing.Union) and type(None) in get_args(annotation)
+
+
+def _convert(value: Any, annotation: Any, where: str) -> Any:
+    """`value` (from YAML, or text from the command line) as `annotation` says, or a UserError."""
+    text = value.strip() if isinstance(value, str) else value
+    if _is_optional(annotation):
+        if text is None or (isinstance(text, str) and text.lower() in ("none", "null")):
+            return None
+        (annotation,) = (part for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) is Literal:
+        choices = get_args(annotation)
+        if text in choices:
+            return text
+        listing = " or ".join(str(choice) for choice in choices)
+        raise UserError(f"{where}: must be {listing}, not {_shown(value)}")
+    if annotation is bool:
+        if isinstance(text, bool):
+            return text
+        if isinstance(text, str) and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise UserError(f"{where}: must be true or false, not {_shown(value)}")
+    if annotation is int:
+        number = _number(text)
+        if number is not None and number == int(number):
+            return int(number)
+        raise UserError(f"{where}: must be a whole number, not {_shown(value)}")
+    if annotation is float:
+        number = _number(text)
+        if number is not None:
+            return float(number)
+        raise UserError(f"{where}: must be a number, not {_shown(value)}")
+    if isinstance(value, str):
+        return value
+    raise UserError(f"{where}: must be text, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None or value == "" else str(value)
+
+
+def _number(value: Any) -> int | float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    for parse in (int, float):
+        try:
+            number = parse(value) if isinstance(value, str) else value
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else None
+    return None

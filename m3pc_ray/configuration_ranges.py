@@ -1,0 +1,140 @@
+"""The ranges that settings must lie in, and the checks that involve several settings."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterator
+from functools import reduce
+from typing import Any
+
+from m3pc_ray.config import RunConfig
+from m3pc_ray.errors import UserError
+
+_COUNT = "[1, inf)"
+_COUNT_OR_ZERO = "[0, inf)"
+_POSITIVE = "(0, inf)"
+_FRACTION = "[0, 1]"
+
+RANGES: dict[str, str] = {
+    "seed": _COUNT_OR_ZERO,
+    "data.validation_fraction": "[0, 1)",
+    "data.time_limit": _COUNT_OR_ZERO,
+    "model.segment_length": "[2, 64]",
+    "model.width": "[8, inf)",
+    "model.encoder_layers": _COUNT,
+    "model.decoder_layers": _COUNT,
+    "model.heads": _COUNT,
+    "model.feedforward_multiple": _COUNT,
+    "model.dropout": "[0, 1)",
+    "model.log_std_min": "[-20, 2]",
+    "model.log_std_max": "[-20, 2]",
+    "model.action_clip": "(0, 0.5)",
+    "masks.groups": _COUNT,
+    "masks.test_mask_fraction": _FRACTION,
+    "masks.rcbc_weight": _COUNT_OR_ZERO,
+    "masks.forward_dynamics_weight": _COUNT_OR_ZERO,
+    "masks.reward_prediction_weight": _COUNT_OR_ZERO,
+    "masks.inverse_dynamics_weight": _COUNT_OR_ZERO,
+    "masks.path_inpainting_weight": _COUNT_OR_ZERO,
+    "masks.behaviour_cloning_weight": _COUNT_OR_ZERO,
+    "pretrain.steps": _COUNT,
+    "pretrain.batch_size": _COUNT,
+    "pretrain.max_minutes": _COUNT_OR_ZERO,
+    "pretrain.critic_fraction": "(0, 1)",
+    "pretrain.learning_rate": _POSITIVE,
+    "pretrain.beta1": "[0, 1)",
+    "pretrain.beta2": "[0, 1)",
+    "pretrain.weight_decay": _COUNT_OR_ZERO,
+    "pretrain.warmup_steps": _COUNT_OR_ZERO,
+    "pretrain.gradient_clip": _COUNT_OR_ZERO,
+    "pretrain.entropy_target": "(-inf, inf)",
+    "pretrain.entropy_multiplier_init": _POSITIVE,
+    "pretrain.entropy_multiplier_learning_rate": _COUNT_OR_ZERO,
+    "pretrain.log_every": _COUNT,
+    "pretrain.validate_every": _COUNT_OR_ZERO,
+    "pretrain.checkpoint_minutes": _POSITIVE,
+    "pretrain.threads": _COUNT_OR_ZERO,
+    "critic.updates": _COUNT,
+    "critic.batch_size": _COUNT,
+    "critic.hidden_width": _COUNT,
+    "critic.expectile": "(0, 1)",
+    "critic.discount": "[0, 1]",
+    "critic.learning_rate": _POSITIVE,
+    "critic.polyak": "(0, 1]",
+    "planner.num_candidates": _COUNT,
+    "planner.context_length": _COUNT_OR_ZERO,
+    "planner.horizon": _COUNT_OR_ZERO,
+    "planner.td_lambda": _FRACTION,
+    "planner.utility_sharpness_return": _COUNT_OR_ZERO,
+    "planner.utility_sharpness_critic": _COUNT_OR_ZERO,
+    "planner.return_ratio": "(-inf, inf)",
+    "evaluation.episodes": _COUNT,
+    "evaluation.seed": _COUNT_OR_ZERO,
+    "evaluation.parallel_environments": _COUNT,
+    "online.steps": _COUNT,
+    "online.rollout_workers": _COUNT,
+    "online.environments_per_worker": _COUNT,
+    "online.btm_updates_per_step": _COUNT_OR_ZERO,
+    "online.critic_updates_per_step": _COUNT_OR_ZERO,
+    "online.start_steps": _COUNT_OR_ZERO,
+    "online.rate_tolerance_steps": _COUNT,
+    "online.btm_batch_size": _COUNT,
+    "online.btm_learning_rate": _POSITIVE,
+    "online.offline_episodes": _COUNT_OR_ZERO,
+    "online.replay_capacity": _COUNT,
+    "online.offline_fraction": _FRACTION,
+    "online.balanced_after": _COUNT_OR_ZERO,
+    "online.num_candidates": _COUNT,
+    "online.fragment_steps": _COUNT,
+    "online.publish_every": _COUNT,
+    "online.evaluate_every": _COUNT_OR_ZERO,
+    "online.evaluation_episodes": _COUNT,
+    "online.planner_batch_wait_ms": _COUNT_OR_ZERO,
+    "online.checkpoint_minutes": _POSITIVE,
+    "online.keep_checkpoints": _COUNT,
+}
+"""Interval of every numeric setting; a square bracket includes its end."""
+
+
+def check_ranges(config: RunConfig, sources: dict[str, str]) -> None:
+    """Raises UserError for the first setting out of range; `sources` says where each one was set."""
+    for name, interval in RANGES.items():
+        value = _get(config, name)
+        if value is not None and not inside(value, interval):
+            raise UserError(f"{sources.get(name, 'default')}: {name}: must be in {interval}, not {value}")
+    for name, problem in _relations(config):
+        raise UserError(f"{sources.get(name, 'configuration')}: {name}: {problem}")
+
+
+def inside(value: float, interval: str) -> bool:
+    """Whether `value` lies in an interval written as `[0, 1)`."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = operator.ge if interval[0] == "[" else operator.gt
+    below = operator.le if interval[-1] == "]" else operator.lt
+    return bool(above(value, low) and below(value, high))
+
+
+def _get(config: RunConfig, name: str) -> Any:
+    return reduce(getattr, name.split("."), config)
+
+
+def _relations(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Name of the setting at fault, and what is wrong."""
+    model, masks, planner = config.model, config.masks, config.planner
+    if model.width % model.heads:
+        yield "model.width", f"must be divisible by model.heads = {model.heads}, which {model.width} is not"
+    if model.width % 2:
+        yield "model.width", f"must be even (half sines, half cosines), not {model.width}"
+    if model.log_std_min >= model.log_std_max:
+        yield "model.log_std_min", f"must be below model.log_std_max = {model.log_std_max:g}, not {model.log_std_min:g}"
+    weights = {name: value for name, value in vars(masks).items() if name.endswith("_weight")}
+    if masks.test_mask_fraction > 0 and sum(weights.values()) == 0:
+        yield "masks.test_mask_fraction", f"above 0 needs one of {', '.join(weights)} above 0"
+    if planner.context_length >= model.segment_length:
+        yield (
+            "planner.context_length",
+            f"must be below model.segment_length = {model.segment_length}, not {planner.context_length}",
+        )
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
+        yield "device", f"must be auto, cpu, cuda or cuda:N, not {config.device or 'nothing'}"

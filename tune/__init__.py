@@ -1,0 +1,1 @@
+"""Sweeps of settings on Ray Tune, and what they conclude. The package is empty until sweeps exist."""
