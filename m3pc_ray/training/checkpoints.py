@@ -1,0 +1,207 @@
+"""Checkpoints: everything a run needs to go on, complete or absent.
+
+    RUN/checkpoints/step-00012000/<group>.safetensors   tensors, one file a group ("btm", "critic_optimizer", ...)
+                                  state.json            everything else
+                                  manifest.json         size and SHA-256 of the others, written last
+
+A checkpoint is written into a hidden folder beside its place, synced, and renamed. One whose files do not match the
+manifest is passed over for the one before it. Nothing in it is code: reading a stranger's checkpoint runs none.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from m3pc_ray.errors import UserError
+from m3pc_ray.training.run_folder import RunFolder
+from m3pc_ray.training.state import (
+    pack_generator,
+    pack_optimizer,
+    pack_torch_generator,
+    unpack_generator,
+    unpack_optimizer,
+    unpack_torch_generator,
+)
+
+__all__ = [
+    "Tensors",
+    "list_checkpoints",
+    "load_checkpoint",
+    "pack_generator",
+    "pack_optimizer",
+    "pack_torch_generator",
+    "save_checkpoint",
+    "unpack_generator",
+    "unpack_optimizer",
+    "unpack_torch_generator",
+]
+
+_FORMAT = 1
+_LOGGER = logging.getLogger(__name__)
+
+Tensors = dict[str, dict[str, torch.Tensor]]
+
+
+def save_checkpoint(
+    run: RunFolder | str | Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, torch.Tensor]],
+    state: Mapping[str, Any],
+    keep: int = 2,
+) -> Path:
+    """Writes the checkpoint of `step` and removes all but the newest `keep` complete ones.
+
+    tensors: group name -> tensor name -> tensor (any device; nothing is modified). state: whatever JSON can hold.
+    Raises UserError where the disk is full; earlier checkpoints are then untouched.
+    """
+    folder = _folder(run)
+    final = folder / _name(step)
+    partial = folder / f".{final.name}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        _write_files(partial, step, tensors, state)
+        replaced = folder / f".{final.name}.replaced"
+        if final.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.replace(final, replaced)
+        os.replace(partial, final)
+        _sync_folder(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"{final}: the disk is full, so this checkpoint was not written (earlier ones are intact); "
+                f"free space, then `m3pc resume {folder.parent}`"
+            ) from error
+        raise UserError(f"{final}: cannot write the checkpoint: {error.strerror or error}") from error
+    for old in list_checkpoints(run)[:-keep]:
+        shutil.rmtree(folder / _name(old), ignore_errors=True)
+    return final
+
+
+def list_checkpoints(run: RunFolder | str | Path) -> list[int]:
+    """Steps of the complete checkpoints, oldest first (files present with their sizes; checksums are read on load)."""
+    return [step for step in _steps(_folder(run)) if _defect(_folder(run) / _name(step), checksums=False) is None]
+
+
+def load_checkpoint(run: RunFolder | str | Path, step: int | None = None) -> tuple[Tensors, dict[str, Any]]:
+    """Tensors (on the CPU) and state of the checkpoint of `step`, by default of the newest complete one.
+
+    A damaged checkpoint is passed over with a warning; UserError where none is left, or the one asked for is damaged.
+    """
+    folder = _folder(run)
+    steps = _steps(folder)
+    if step is not None and step not in steps:
+        listing = ", ".join(map(str, steps)) or "none"
+        raise UserError(f"{folder}: no checkpoint of step {step}; there are: {listing}")
+    for candidate in [step] if step is not None else reversed(steps):
+        path = folder / _name(candidate)
+        defect = _defect(path, checksums=True)
+        if defect is None:
+            return _read(path)
+        if step is not None:
+            raise UserError(f"{path}: damaged checkpoint: {defect}")
+        _LOGGER.warning("%s: damaged checkpoint passed over: %s", path, defect)
+    raise UserError(f"{folder.parent}: the run has no complete checkpoint")
+
+
+def _folder(run: RunFolder | str | Path) -> Path:
+    return (run if isinstance(run, RunFolder) else RunFolder(run)).checkpoints_path
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _steps(folder: Path) -> list[int]:
+    """Steps that have a folder, oldest first; finishes a replacement that a crash cut in two."""
+    if not folder.is_dir():
+        return []
+    for entry in folder.glob(".step-*.replaced"):
+        place = folder / entry.name.removeprefix(".").removesuffix(".replaced")
+        if not place.exists():
+            os.replace(entry, place)
+    return sorted(int(entry.name[5:]) for entry in folder.iterdir() if re.fullmatch(r"step-\d{8,}", entry.name))
+
+
+def _write_files(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, torch.Tensor]], state: Mapping[str, Any]
+) -> None:
+    contents: dict[str, bytes] = {}
+    for group, values in tensors.items():
+        # Copies: safetensors refuses tensors that share memory, as tied weights and views do.
+        own = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in values.items()}
+        contents[f"{group}.safetensors"] = safetensors.torch.save(own)
+    contents["state.json"] = json.dumps(dict(state)).encode()
+    manifest = {
+        "format": _FORMAT,
+        "step": step,
+        "files": {
+            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in contents.items()
+        },
+    }
+    contents["manifest.json"] = json.dumps(manifest, indent=2).encode()
+    for name, content in contents.items():
+        with (folder / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _defect(path: Path, checksums: bool) -> str | None:
+    """What is wrong with a checkpoint folder, or None."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["format"] != _FORMAT:
+            return f"format {manifest['format']} where this version reads {_FORMAT}"
+        for name, expected in manifest["files"].items():
+            if Path(name).name != name:
+                return f"{name}: not a plain file name"
+            size = (path / name).stat().st_size
+            if size != expected["bytes"]:
+                return f"{name} has {size} bytes instead of {expected['bytes']}"
+            if checksums and hashlib.sha256((path / name).read_bytes()).hexdigest() != expected["sha256"]:
+                return f"{name} does not match its checksum"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"manifest.json is unreadable ({error})"
+    return None
+
+
+def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    try:
+        tensors = {
+            file.name.removesuffix(".safetensors"): safetensors.torch.load_file(file)
+            for file in sorted(path.glob("*.safetensors"))
+        }
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: cannot read the checkpoint: {error}") from error
+    return tensors, state

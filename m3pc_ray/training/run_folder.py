@@ -1,0 +1,167 @@
+"""A run: the folder with configuration, summary, metrics and checkpoints that every command reads or writes.
+
+RUN/config.yaml            the complete RunConfig
+RUN/summary.json           kind, status, counts, scores, seconds, versions
+RUN/metrics.jsonl          every measured value (`m3pc_ray.training.metrics`)
+RUN/tensorboard/           the same for TensorBoard
+RUN/checkpoints/step-N/    `m3pc_ray.training.checkpoints`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from m3pc_ray import __version__
+from m3pc_ray.config import RunConfig
+from m3pc_ray.configuration import load_config, to_yaml
+from m3pc_ray.errors import UserError
+
+RunKind = Literal["pretrain", "finetune"]
+RunStatus = Literal["running", "interrupted", "finished", "failed"]
+STATUSES: tuple[str, ...] = ("running", "interrupted", "finished", "failed")
+
+
+class RunFolder:
+    """One run on disk. Make a new one with `create`, use an existing one with `open`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def summary_path(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        return self.path / "checkpoints"
+
+    @classmethod
+    def create(cls, path: str | Path, config: RunConfig, kind: RunKind, overwrite: bool = False) -> RunFolder:
+        """A new run with its configuration and a first summary of status `running`.
+
+        Raises UserError where `path` holds something already (`overwrite` replaces it if it is a run, and only then)
+        or cannot be written.
+        """
+        run = cls(path)
+        try:
+            occupied = run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir()))
+            if occupied and run._is_run() and not overwrite:
+                raise UserError(f"{path}: a run is there; continue it with `m3pc resume {path}` or give --overwrite")
+            if occupied and not run._is_run():
+                raise UserError(f"{path}: not empty and not a run of m3pc, so it is not touched; name another folder")
+            if occupied:
+                shutil.rmtree(run.path.resolve())
+            run.checkpoints_path.mkdir(parents=True, exist_ok=True)
+            write_atomically(
+                run.summary_path,
+                _json(
+                    {
+                        "kind": kind,
+                        "status": "running",
+                        "environment_steps": 0,
+                        "btm_updates": 0,
+                        "critic_updates": 0,
+                        "scores": {},
+                        "seconds": 0.0,
+                        "versions": package_versions(),
+                    }
+                ),
+            )
+            run.write_config(config)
+        except OSError as error:
+            raise UserError(f"{error.filename or path}: cannot create the run: {error.strerror}") from error
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run. Raises UserError where there is none."""
+        run = cls(path)
+        if not run.path.is_dir():
+            raise UserError(f"{path}: no such run folder")
+        if not run._is_run():
+            raise UserError(f"{path}: not a run of m3pc: it has no readable summary.json")
+        return run
+
+    def config(self) -> RunConfig:
+        """The run's configuration. Raises UserError where config.yaml is missing or damaged."""
+        if not self.config_path.is_file():
+            raise UserError(f"{self.config_path}: missing, so the run's settings are unknown")
+        return load_config(self.config_path)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Replaces config.yaml."""
+        write_atomically(self.config_path, to_yaml(config))
+
+    def summary(self) -> dict[str, Any]:
+        """What summary.json holds. Raises UserError where it cannot be read."""
+        try:
+            summary = json.loads(self.summary_path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path}: not a run of m3pc: it has no summary.json") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.summary_path}: cannot be read: {error}") from error
+        if not isinstance(summary, dict):
+            raise UserError(f"{self.summary_path}: holds no mapping")
+        return summary
+
+    def write_summary(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Merges `values` into summary.json (top-level keys; `scores` is merged too), atomically; returns the whole."""
+        status = values.get("status")
+        if status is not None and status not in STATUSES:
+            raise ValueError(f"status must be one of {STATUSES}, not {status!r}")
+        summary = self.summary()
+        scores = {**summary.get("scores", {}), **values.get("scores", {})}
+        summary = {**summary, **values, "scores": scores}
+        write_atomically(self.summary_path, _json(summary))
+        return summary
+
+    def kind(self) -> str:
+        """`pretrain` or `finetune`."""
+        return str(self.summary().get("kind", ""))
+
+    def _is_run(self) -> bool:
+        try:
+            return "kind" in self.summary()
+        except UserError:
+            return False
+
+
+def package_versions() -> dict[str, str]:
+    """Versions that results depend on: Python's and those of the installed packages."""
+    versions = {"m3pc_ray": __version__, "python": platform.python_version()}
+    for package in ("torch", "ray", "gymnasium", "mujoco", "numpy", "pyarrow"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file so that a reader, or a crash, sees the old content or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
