@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from m3pc_ray.config import LoggingConfig
+from m3pc_ray.configuration import to_dict
 from m3pc_ray.errors import UserError
 from m3pc_ray.training.run_folder import RunFolder, write_atomically
 
@@ -155,18 +157,18 @@ def _wandb_run(run: RunFolder, logging: LoggingConfig) -> Any:
         ) from error
     identity = run.path / "wandb_id"
     if not identity.is_file():
-        write_atomically(identity, wandb.util.generate_id())
-    config = run.config()
-    from m3pc_ray.configuration import to_dict
-
+        write_atomically(identity, secrets.token_hex(4))
+    name = identity.read_text(encoding="utf-8").strip()
+    if wandb.run is not None and wandb.run.id == name:
+        return wandb.run
     return wandb.init(
         project=logging.wandb_project,
         name=run.path.name,
-        id=identity.read_text(encoding="utf-8").strip(),
+        id=name,
         resume="allow",
         mode=logging.wandb,
         dir=str(run.path),
-        config=to_dict(config),
-        reinit="return_previous",
+        config=to_dict(run.config()),
+        reinit="finish_previous",
         settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
     )
