@@ -113,13 +113,22 @@ def find_episodes(
     if not len(last_rows) or last_rows[-1] != steps - 1:
         last_rows = np.append(last_rows, steps - 1)
     starts = np.concatenate([[0], last_rows + 1]).astype(np.int64)
-    lengths = np.diff(starts)
-    timed_out = timeouts[last_rows] & ~terminals[last_rows]
+    return starts, kinds_of_ends(np.diff(starts), terminals[last_rows], timeouts[last_rows])
+
+
+def kinds_of_ends(
+    lengths: NDArray[np.int64], terminated: NDArray[np.bool_], timed_out: NDArray[np.bool_]
+) -> NDArray[np.int8]:
+    """(episodes,) `EpisodeEnd` from each episode's length and the flags on its last step.
+
+    An episode flagged as timed out although others were allowed to run longer was not ended by the time limit.
+    """
+    timed_out = timed_out & ~terminated
     limit = lengths[timed_out].max(initial=0)
-    ends = np.full(len(last_rows), EpisodeEnd.CUT, dtype=np.int8)
+    ends = np.full(len(lengths), EpisodeEnd.CUT, dtype=np.int8)
     ends[timed_out & (lengths == limit)] = EpisodeEnd.TIME_LIMIT
-    ends[terminals[last_rows]] = EpisodeEnd.TERMINATED
-    return starts, ends
+    ends[terminated] = EpisodeEnd.TERMINATED
+    return ends
 
 
 def write_hdf5(trajectories: Trajectories, path: str | Path) -> None:

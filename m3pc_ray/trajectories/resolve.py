@@ -3,23 +3,130 @@
 | reference | is |
 |---|---|
 | `bundled/hopper` | the set inside the package |
-| a path | a Parquet store (folder), a D4RL HDF5 file or a Minari folder |
+| a path | a trajectory store (folder), a D4RL HDF5 file or a Minari folder |
 | `d4rl/hopper-medium-v2` | a D4RL file: in the data folder, else downloaded into it |
 | `mujoco/hopper/medium-v0` | a Minari id: in Minari's own folder, else downloaded by Minari |
 """
 
 from __future__ import annotations
 
+import difflib
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from m3pc_ray.errors import UserError
-from m3pc_ray.trajectories import d4rl
+from m3pc_ray.trajectories import d4rl, download, minari, store
 from m3pc_ray.trajectories.episodes import Trajectories
+from m3pc_ray.trajectories.validation import environment_from_name
+
+BUNDLED = {"bundled/hopper": Path(__file__).resolve().parents[1] / "data" / "hopper"}
+"""Data sets inside the package."""
+
+Kind = Literal["store", "hdf5", "minari"]
 
 
-def load(reference: str, environment: str = "", folder: str = "") -> Trajectories:
-    """The data set behind `reference`. Raises UserError where there is none or it is damaged."""
+@dataclass(frozen=True)
+class Location:
+    """Where a reference leads."""
+
+    kind: Kind
+    path: Path | None
+    """File or folder; None: a Minari data set that Minari has yet to download."""
+    reference: str
+
+
+def locate(reference: str, folder: str = "", progress: download.Progress | None = None) -> Location:
+    """What `reference` is and where it lies; a D4RL file that is not there is downloaded into the data folder.
+
+    Raises UserError, with names that are close, where the reference leads nowhere.
+    """
+    if not reference:
+        raise UserError("data.dataset is empty; give a name such as bundled/hopper or d4rl/hopper-medium-v2, or a path")
+    if reference in BUNDLED:
+        return Location("store", BUNDLED[reference], reference)
     path = Path(reference).expanduser()
+    if path.is_dir():
+        if (path / store.DATA_FILE).exists():
+            return Location("store", path, reference)
+        if minari.is_minari_folder(path):
+            return Location("minari", path, reference)
+        if (path / store.METADATA_FILE).exists():
+            raise UserError(f"{path / store.DATA_FILE}: no such file; a trajectory store has one")
+        raise UserError(
+            f"{path}: neither a trajectory store ({store.METADATA_FILE}, {store.DATA_FILE}) nor Minari data"
+        )
     if path.exists():
-        return d4rl.read_hdf5(path, environment)
-    raise UserError(f"no data set {reference!r}")
+        if path.suffix == ".parquet":
+            raise UserError(f"{path}: give the folder that holds it, with its {store.METADATA_FILE}")
+        return Location("hdf5", path, reference)
+    name = download.canonical_name(reference)
+    if name is not None:
+        found = download.find_local(name, folder) or download.download(name, folder, progress=progress)
+        return Location("hdf5", found, reference)
+    in_folder = download.d4rl_folder(folder) / reference
+    if in_folder.suffix in (".hdf5", ".h5") and in_folder.is_file():
+        return Location("hdf5", in_folder, reference)
+    if not _looks_like_path(reference) and re.fullmatch(r"([-\w]+/)*[-\w]+-v\d+", reference):
+        local = minari.data_folder(minari.datasets_folder() / reference)
+        if local is not None or not reference.startswith("d4rl/"):
+            return Location("minari", local.parent if local else None, reference)
+    known = [*BUNDLED, *download.D4RL_NAMES, *minari.local_ids()]
+    close = difflib.get_close_matches(reference, known, n=3, cutoff=0.6)
+    hint = f"; close names: {', '.join(close)}" if close else "; `m3pc data list` shows the names"
+    raise UserError(f"{reference}: no such file, folder or data set{hint}")
+
+
+def load(
+    reference: str, environment: str = "", folder: str = "", progress: download.Progress | None = None
+) -> Trajectories:
+    """The data set behind `reference`, checked.
+
+    `environment` replaces the environment it names; `folder` is searched for D4RL files (empty: D4RL's own folder).
+    Raises UserError, one line that says what is wrong and where, for a reference that leads nowhere and for bad data.
+    """
+    return read(locate(reference, folder, progress), environment)
+
+
+def read(location: Location, environment: str = "") -> Trajectories:
+    """The data set at a location found by `locate`."""
+    if location.kind == "minari":
+        return minari.read_minari(location.path or location.reference, environment)
+    assert location.path is not None
+    if location.kind == "hdf5":
+        return d4rl.read_hdf5(location.path, environment)
+    return store.read_store(location.path, environment)
+
+
+def list_known(folder: str = "") -> list[dict[str, str | bool]]:
+    """What can be named, one row each: name, kind, environment, available (on this machine) and path.
+
+    The bundled sets, D4RL's names, further HDF5 files and trajectory stores in the data folder, local Minari sets.
+    """
+    rows = [_row(name, "bundled", "", path) for name, path in BUNDLED.items()]
+    root = download.d4rl_folder(folder)
+    files = {name: download.find_local(name, folder) for name in download.D4RL_NAMES}
+    rows += [_row(name, "d4rl", environment_from_name(name) or "", path) for name, path in files.items()]
+    if root.is_dir():
+        others = set(root.glob("*.hdf5")) - {path for path in files.values() if path is not None}
+        rows += [_row(str(path), "hdf5", environment_from_name(path.name) or "", path) for path in sorted(others)]
+        rows += [_row(str(path), "store", "", path) for path in sorted(root.iterdir()) if store.is_store(path)]
+    rows += [_row(name, "minari", "", minari.datasets_folder() / name) for name in minari.local_ids()]
+    return rows
+
+
+def _row(name: str, kind: str, environment: str, path: Path | None) -> dict[str, str | bool]:
+    if path is not None and store.is_store(path):
+        environment = store.read_description(path).environment_id
+    return {
+        "name": name,
+        "kind": kind,
+        "environment": environment,
+        "available": path is not None,
+        "path": str(path) if path is not None else "",
+    }
+
+
+def _looks_like_path(reference: str) -> bool:
+    return reference.startswith((".", "/", "~")) or Path(reference).suffix in (".hdf5", ".h5", ".parquet")
