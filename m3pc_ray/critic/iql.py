@@ -10,7 +10,11 @@ from m3pc_ray.config import CriticConfig
 
 
 class ParallelMLP(nn.Module):
-    """`members` perceptrons of two hidden ReLU layers evaluated as batched products: (B, in) -> (members, B)."""
+    """`members` perceptrons of two hidden ReLU layers evaluated as batched products: (B, in) -> (members, B).
+
+    The product between the hidden layers is nine tenths of the work; `dtype` lets training do just that one in
+    bfloat16. Inputs, output and weights stay float32.
+    """
 
     def __init__(self, members: int, input_dim: int, hidden_width: int) -> None:
         super().__init__()
@@ -22,14 +26,12 @@ class ParallelMLP(nn.Module):
             self.weights.append(nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.empty(members, 1, fan_out).uniform_(-bound, bound)))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         members = self.weights[0].shape[0]
-        x = x.expand(members, *x.shape)
-        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, x, weight)
-            if index < 2:
-                x = torch.relu(x)
-        return x.squeeze(-1)
+        hidden = torch.relu(torch.baddbmm(self.biases[0], x.expand(members, *x.shape), self.weights[0]))
+        hidden = torch.bmm(hidden.to(dtype), self.weights[1].to(dtype)).float()
+        hidden = torch.relu(hidden + self.biases[1])
+        return torch.baddbmm(self.biases[2], hidden, self.weights[2]).squeeze(-1)
 
 
 class IQLCritic(nn.Module):

@@ -19,8 +19,8 @@ class IQLTrainer:
     r + gamma V(s') with no bootstrap after a true termination, and the targets follow by Polyak averaging.
     """
 
-    def __init__(self, critic: IQLCritic, config: CriticConfig) -> None:
-        self.critic, self.config = critic, config
+    def __init__(self, critic: IQLCritic, config: CriticConfig, dtype: torch.dtype = torch.float32) -> None:
+        self.critic, self.config, self.dtype = critic, config, dtype
         learnt = [*critic.q.parameters(), *critic.v.parameters()]
         self.optimizer = torch.optim.Adam(learnt, lr=config.learning_rate, fused=True)
         self._online = list(critic.q.parameters())
@@ -28,18 +28,18 @@ class IQLTrainer:
 
     def losses(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """(value loss, Q loss) of a batch with observations, actions, rewards, next_observations, terminated."""
-        critic, config = self.critic, self.config
+        critic, config, dtype = self.critic, self.config, self.dtype
         states = critic.standardise(batch["observations"])
         pairs = torch.cat([states, batch["actions"]], dim=-1)
         with torch.no_grad():
-            target_q = critic.q_target(pairs).amin(0)
-            next_value = critic.v(critic.standardise(batch["next_observations"]))[0]
+            target_q = critic.q_target(pairs, dtype).amin(0)
+            next_value = critic.v(critic.standardise(batch["next_observations"]), dtype)[0]
             continues = 1.0 if config.bootstrap_through_terminations else 1.0 - batch["terminated"].float()
             q_goal = batch["rewards"] + config.discount * continues * next_value
-        advantage = target_q - critic.v(states)[0]
+        advantage = target_q - critic.v(states, dtype)[0]
         weight = torch.where(advantage > 0, config.expectile, 1.0 - config.expectile)
         value_loss = (weight * advantage.square()).mean()
-        q_loss = (critic.q(pairs) - q_goal).square().mean(1).sum(0)
+        q_loss = (critic.q(pairs, dtype) - q_goal).square().mean(1).sum(0)
         return value_loss, q_loss
 
     def update(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -264,18 +264,21 @@ class TrajectoryModel(nn.Module):
         """Head outputs in step order from decoder outputs (B, 4 T, width) in each group's own token order."""
         outputs: dict[str, Tensor] = {}
         for index, name in enumerate(MODALITIES):
+            # A modality's visible tokens lie together and so do its hidden ones: slices, whose backward is cheap.
             pieces, start = [], 0
             for rows, mask in groups:
-                # Positions, in this group's order, of the modality's tokens sorted by step.
-                order = np.concatenate([np.flatnonzero(mask), np.flatnonzero(~mask)])
-                place = np.argsort(order)[index * mask.shape[1] : (index + 1) * mask.shape[1]]
-                pieces.append(x[start : start + rows, torch.as_tensor(place, device=x.device)])
+                part = x[start : start + rows]
+                seen, first_seen = int(mask[index].sum()), int(mask[:index].sum())
+                hidden, first_hidden = int((~mask[index]).sum()), int(mask.sum()) + int((~mask[:index]).sum())
+                pieces += [part[:, first_seen : first_seen + seen], part[:, first_hidden : first_hidden + hidden]]
                 start += rows
-            tokens = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+            tokens = torch.cat([piece.reshape(-1, x.shape[-1]) for piece in pieces])
             if index == ACTIONS:
-                outputs["mean"], outputs["log_std"] = self.action_head(tokens)
+                mean, log_std = self.action_head(tokens)
+                outputs["mean"] = _in_step_order(mean, groups, index)
+                outputs["log_std"] = _in_step_order(log_std, groups, index)
             else:
-                outputs[name] = self.heads[name](tokens)
+                outputs[name] = _in_step_order(self.heads[name](tokens), groups, index)
         return Prediction(
             states=outputs["states"],
             returns=outputs["returns"],
@@ -284,3 +287,17 @@ class TrajectoryModel(nn.Module):
             action_log_std=outputs["log_std"],
             action_clip=self.config.action_clip,
         )
+
+
+def _in_step_order(flat: Tensor, groups: Sequence[tuple[int, Mask]], index: int) -> Tensor:
+    """(B, T, dim) in step order from a head's outputs (B * T, dim): by group, visible tokens, then hidden ones."""
+    parts, start = [], 0
+    for rows, mask in groups:
+        seen, length = int(mask[index].sum()), mask.shape[1]
+        middle, end = start + rows * seen, start + rows * length
+        visible = flat[start:middle].view(rows, seen, flat.shape[-1])
+        hidden = flat[middle:end].view(rows, length - seen, flat.shape[-1])
+        order = np.argsort(np.concatenate([np.flatnonzero(mask[index]), np.flatnonzero(~mask[index])]))
+        parts.append(torch.cat([visible, hidden], dim=1)[:, torch.as_tensor(order, device=flat.device)])
+        start = end
+    return torch.cat(parts)

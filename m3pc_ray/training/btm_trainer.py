@@ -43,9 +43,7 @@ class BTMTrainer:
         self.model, self.config, self.masks, self.dtype = model, config, masks, dtype
         self.mask_rng = np.random.default_rng([seed, 1])
         device = model.modality_embedding.device
-        self.log_multiplier = torch.tensor(
-            math.log(config.entropy_multiplier_init), device=device, requires_grad=True
-        )
+        self.log_multiplier = torch.tensor(math.log(config.entropy_multiplier_init), device=device, requires_grad=True)
         self.entropy_target = -float(model.action_dim) if config.entropy_target is None else config.entropy_target
         hidden = _hidden_matrices(model)
         matrices = [p for p in model.parameters() if p in hidden]

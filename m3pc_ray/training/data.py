@@ -1,0 +1,102 @@
+"""Data on the training device: flat normalised tensors, and batches gathered from them by index."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from m3pc_ray.environments.actions import to_model_range
+from m3pc_ray.model.masks import MODALITIES, RETURNS
+from m3pc_ray.trajectories.episodes import Trajectories
+from m3pc_ray.trajectories.returns import returns_to_go
+from m3pc_ray.trajectories.segments import SegmentIndex
+from m3pc_ray.trajectories.statistics import Statistics
+
+
+class SegmentData:
+    """Segments for the trajectory model.
+
+    Args:
+        trajectories: the episodes.
+        statistics: normalisation of states, returns and rewards.
+        scale: what a returns-to-go token holds, see `trajectories.returns`.
+        time_limit: steps after which the environment ends an episode.
+        segment_length: T.
+        action_low, action_high: (action_dim,), the environment's bounds.
+        device: where the tensors live.
+    """
+
+    def __init__(
+        self,
+        trajectories: Trajectories,
+        statistics: Statistics,
+        scale: str,
+        time_limit: int,
+        segment_length: int,
+        action_low: np.ndarray,
+        action_high: np.ndarray,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        values, known = returns_to_go(trajectories, scale, time_limit)
+        flat = {
+            "states": (trajectories.observations - statistics.states_mean) / statistics.states_std,
+            "returns": ((np.where(known, values, 0.0) - statistics.returns_mean) / statistics.returns_std)[:, None],
+            "actions": to_model_range(trajectories.actions, action_low, action_high),
+            "rewards": ((trajectories.rewards - statistics.rewards_mean) / statistics.rewards_std)[:, None],
+        }
+        self.flat = {name: torch.as_tensor(flat[name], dtype=torch.float32, device=device) for name in MODALITIES}
+        self.returns_known = torch.as_tensor(known, device=device)
+        self.index = SegmentIndex(trajectories, segment_length)
+        self._everything_known = bool(known.all())
+
+    def gather(self, rows: np.ndarray, valid: np.ndarray) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Tokens (B, T, dim) of the flat rows (B, T), and which of them exist (B, 4, T), None when all do."""
+        at = torch.as_tensor(rows, device=self.returns_known.device)
+        tokens = {name: values[at] for name, values in self.flat.items()}
+        if self._everything_known and valid.all():
+            return tokens, None
+        exists = torch.as_tensor(valid, device=at.device).unsqueeze(1).repeat(1, 4, 1)
+        exists[:, RETURNS] &= self.returns_known[at]
+        return tokens, exists
+
+    def sample(self, rng: np.random.Generator, count: int) -> tuple[dict[str, Tensor], Tensor | None]:
+        """`count` segments, uniform over all start positions."""
+        return self.gather(*self.index.sample(rng, count))
+
+
+class TransitionData:
+    """Transitions for the critic.
+
+    Transitions whose next observation is unknown (the cut end of a file) are left out unless they terminated, where
+    the next observation is not used.
+    """
+
+    def __init__(
+        self,
+        trajectories: Trajectories,
+        action_low: np.ndarray,
+        action_high: np.ndarray,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        terminated = trajectories.terminated()
+        next_observations = trajectories.next_observations()
+        known = np.isfinite(next_observations).all(axis=1)
+        keep = known | terminated
+        next_observations = np.where(known[:, None], next_observations, trajectories.observations)
+        arrays = {
+            "observations": trajectories.observations,
+            "actions": to_model_range(trajectories.actions, action_low, action_high),
+            "rewards": trajectories.rewards,
+            "next_observations": next_observations,
+            "terminated": terminated.astype(np.float32),
+        }
+        self.flat = {
+            name: torch.as_tensor(array[keep], dtype=torch.float32, device=device) for name, array in arrays.items()
+        }
+
+    def sample(self, rng: np.random.Generator, count: int) -> dict[str, Tensor]:
+        """`count` transitions, uniform with replacement."""
+        rows = rng.integers(len(self.flat["rewards"]), size=count)
+        at = torch.as_tensor(rows, device=self.flat["rewards"].device)
+        return {name: values[at] for name, values in self.flat.items()}

@@ -1,0 +1,239 @@
+"""Offline pretraining of the critic and the trajectory model: budget, metrics, validation, checkpoints, resume."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from m3pc_ray.config import RunConfig
+from m3pc_ray.critic.trainer import IQLTrainer
+from m3pc_ray.errors import UserError
+from m3pc_ray.model.precision import resolve_precision
+from m3pc_ray.training.assemble import Models, build_models, models_from_checkpoint
+from m3pc_ray.training.btm_trainer import BTMTrainer, schedule_factor
+from m3pc_ray.training.checkpoints import (
+    load_checkpoint,
+    save_checkpoint,
+)
+from m3pc_ray.training.data import SegmentData, TransitionData
+from m3pc_ray.training.metrics import MetricLogger
+from m3pc_ray.training.pacing import Pace
+from m3pc_ray.training.run_folder import RunFolder
+from m3pc_ray.training.state import (
+    pack_generator,
+    pack_optimizer,
+    pack_torch_generator,
+    unpack_generator,
+    unpack_optimizer,
+    unpack_torch_generator,
+)
+from m3pc_ray.training.validation import validation_errors
+from m3pc_ray.trajectories.episodes import Trajectories
+from m3pc_ray.trajectories.resolve import load
+
+CRITIC_STEPS_PER_CALL = 20
+"""Critic updates between two looks at the clock; one takes a few milliseconds."""
+PHASES = ("critic", "btm")
+
+ProgressCallback = Callable[[str, Pace, dict[str, float]], None]
+"""Called with the phase, its pace and the newest metrics."""
+
+
+def load_data(config: RunConfig) -> Trajectories:
+    """The data set that a configuration names."""
+    return load(config.data.dataset, config.data.environment, config.data.folder)
+
+
+class Pretraining:
+    """Everything pretraining needs, as one object whose state is a checkpoint.
+
+    The critic comes first: it needs a known number of updates, and what it leaves of the time goes to the model.
+
+    Args:
+        run: where metrics and checkpoints go.
+        config: the run's settings.
+        trajectories: the data set; episodes are split into training and validation by `config.seed`.
+    """
+
+    def __init__(self, run: RunFolder, config: RunConfig, trajectories: Trajectories, models: Models | None = None):
+        self.run, self.config = run, config
+        train, validation = trajectories.split(config.data.validation_fraction, config.seed)
+        # Statistics and prompts come from the whole data set: held-out episodes are for errors, not for scores.
+        self.models = models or build_models(config, trajectories)
+        models = self.models
+        self.device = models.model.modality_embedding.device
+        self.dtype = resolve_precision(config.pretrain.precision, self.device)
+        bounds = (models.action_low, models.action_high)
+
+        def segments(part: Trajectories) -> SegmentData:
+            scale, length = config.data.return_scale, config.model.segment_length
+            return SegmentData(part, models.statistics, scale, models.time_limit, length, *bounds, self.device)
+
+        self.segments, self.validation = segments(train), segments(validation)
+        self.transitions = TransitionData(trajectories, *bounds, self.device)
+        self.btm_trainer = BTMTrainer(models.model, config.pretrain, config.masks, self.dtype, config.seed)
+        self.critic_trainer = IQLTrainer(models.critic, config.critic, self.dtype)
+        self.segment_rng = np.random.default_rng([config.seed, 2])
+        self.transition_rng = np.random.default_rng([config.seed, 3])
+        self.pace = self._paces()
+        self.loggers = {phase: MetricLogger(run, config.logging, phase) for phase in PHASES}
+        self._last_checkpoint = time.monotonic()
+        self._torch_state: str | None = None
+
+    def _paces(self) -> dict[str, Pace]:
+        config, updates = self.config.pretrain, self.config.critic.updates
+        seconds = 60.0 * config.max_minutes
+        critic_share = {"both": config.critic_fraction, "btm": 0.0, "critic": 1.0}[config.components]
+        return {
+            "critic": Pace(0 if config.components == "btm" else updates, seconds * critic_share, most_steps=updates),
+            "btm": Pace(0 if config.components == "critic" else config.steps, seconds * (1.0 - critic_share)),
+        }
+
+    def train(self, on_progress: ProgressCallback | None = None) -> dict[str, float]:
+        """Trains to the end and returns the last validation errors. On Ctrl-C writes a checkpoint and raises on."""
+        torch.set_num_threads(self.config.pretrain.threads or os.cpu_count() or 1)
+        if self._torch_state is None:
+            torch.manual_seed(self.config.seed)  # of dropout
+        else:
+            unpack_torch_generator(self._torch_state)
+        self.run.write_summary({"status": "running", "kind": "pretrain"})
+        try:
+            self._train_critic(on_progress)
+            errors = self._train_btm(on_progress)
+        except KeyboardInterrupt:
+            self.checkpoint()
+            self.run.write_summary({"status": "interrupted", **self._counters()})
+            raise
+        finally:
+            for logger in self.loggers.values():
+                logger.flush()
+        self.checkpoint()
+        self.run.write_summary({"status": "finished", "validation": errors, **self._counters()})
+        return errors
+
+    def _train_critic(self, on_progress: ProgressCallback | None) -> None:
+        pace, config = self.pace["critic"], self.config
+        critic_budget = pace.budget_seconds
+        while not pace.finished:
+            started = time.monotonic()
+            steps = min(CRITIC_STEPS_PER_CALL, pace.total_steps - pace.step)
+            for _ in range(steps):
+                batch = self.transitions.sample(self.transition_rng, config.critic.batch_size)
+                metrics = self.critic_trainer.update(batch)
+            pace.advance(time.monotonic() - started, steps)
+            if pace.step % (config.pretrain.log_every * CRITIC_STEPS_PER_CALL) < CRITIC_STEPS_PER_CALL or pace.finished:
+                row = self._finite({name: float(value) for name, value in metrics.items()}, "critic", pace.step)
+                row["updates_per_second"] = pace.step / max(pace.seconds, 1e-9)
+                self.loggers["critic"].log(pace.step, row)
+                if on_progress:
+                    on_progress("critic", pace, row)
+            self._maybe_checkpoint()
+        # What the critic did not use belongs to the model.
+        if critic_budget and self.pace["btm"].budget_seconds and not self.pace["btm"].step:
+            self.pace["btm"].budget_seconds += max(0.0, critic_budget - pace.seconds)
+
+    def _train_btm(self, on_progress: ProgressCallback | None) -> dict[str, float]:
+        pace, config = self.pace["btm"], self.config.pretrain
+        errors: dict[str, float] = {}
+        started = time.monotonic()
+        while not pace.finished:
+            tokens, valid = self.segments.sample(self.segment_rng, config.batch_size)
+            factor = schedule_factor(config, pace.step, pace.progress)
+            metrics = self.btm_trainer.update(tokens, valid, factor)
+            now = time.monotonic()
+            pace.advance(now - started)
+            started = now
+            if pace.step % config.log_every == 0 or pace.finished:
+                row = self._finite({name: float(value) for name, value in metrics.items()}, "model", pace.step)
+                row["sequences_per_second"] = config.batch_size * pace.step / pace.seconds
+                row["learning_rate"] = config.learning_rate * factor
+                self.loggers["btm"].log(pace.step, row)
+                if on_progress:
+                    on_progress("btm", pace, row)
+            if config.validate_every and pace.step % config.validate_every == 0 and not pace.finished:
+                errors = self._validate()
+            self._maybe_checkpoint()
+        return self._validate() if pace.step else errors
+
+    def _validate(self) -> dict[str, float]:
+        t = min(self.config.planner.context_length, self.config.model.segment_length - 1)
+        errors = validation_errors(self.models.model, self.validation, t)
+        self.loggers["btm"].log(self.pace["btm"].step, {f"validation/{name}": value for name, value in errors.items()})
+        return errors
+
+    def _finite(self, row: dict[str, float], part: str, step: int) -> dict[str, float]:
+        """The row itself, or an error when training has diverged: nothing after that would be worth keeping."""
+        bad = [name for name, value in row.items() if not np.isfinite(value)]
+        if bad:
+            self.run.write_summary({"status": "failed", **self._counters()})
+            raise UserError(
+                f"{self.run.path}: {', '.join(bad)} of the {part} is not finite at step {step}; the last checkpoint is "
+                "good: lower the learning rate (pretrain.learning_rate, critic.learning_rate) and start again"
+            )
+        return row
+
+    def _counters(self) -> dict[str, Any]:
+        return {
+            "environment_steps": 0,
+            "btm_updates": self.pace["btm"].step,
+            "critic_updates": self.pace["critic"].step,
+            "seconds": self.pace["btm"].seconds + self.pace["critic"].seconds,
+        }
+
+    def _maybe_checkpoint(self) -> None:
+        if time.monotonic() - self._last_checkpoint > 60.0 * self.config.pretrain.checkpoint_minutes:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Writes everything; complete or absent."""
+        tensors = {
+            "btm": dict(self.models.model.state_dict()),
+            "critic": dict(self.models.critic.state_dict()),
+            "multiplier": {"log_multiplier": self.btm_trainer.log_multiplier.detach()},
+        }
+        optimizers: dict[str, Any] = {}
+        for name, optimizer in {**self.btm_trainer.optimizers(), **self.critic_trainer.optimizers()}.items():
+            tensors[name], optimizers[name] = pack_optimizer(optimizer)
+        state = {
+            "kind": "pretrain",
+            "models": self.models.description(),
+            "critic_updates": self.pace["critic"].step,
+            "btm_updates": self.pace["btm"].step,
+            "environment_steps": 0,
+            "optimizers": optimizers,
+            "pace": {name: pace.to_dict() for name, pace in self.pace.items()},
+            "random": {
+                "segments": pack_generator(self.segment_rng),
+                "transitions": pack_generator(self.transition_rng),
+                "masks": pack_generator(self.btm_trainer.mask_rng),
+                "torch": pack_torch_generator(),
+            },
+        }
+        save_checkpoint(self.run, self.pace["critic"].step + self.pace["btm"].step, tensors, state)
+        self._last_checkpoint = time.monotonic()
+
+    @classmethod
+    def resume(cls, run: RunFolder, trajectories: Trajectories) -> Pretraining:
+        """Pretraining as it stood at the run's newest complete checkpoint."""
+        config = run.config()
+        tensors, state = load_checkpoint(run)
+        pretraining = cls(run, config, trajectories, models_from_checkpoint(config, tensors, state))
+        trainer = pretraining.btm_trainer
+        with torch.no_grad():
+            trainer.log_multiplier.copy_(tensors["multiplier"]["log_multiplier"])
+        for name, optimizer in {**trainer.optimizers(), **pretraining.critic_trainer.optimizers()}.items():
+            unpack_optimizer(optimizer, tensors.get(name, {}), state["optimizers"][name])
+        pretraining.pace = {name: Pace(**state["pace"][name]) for name in PHASES}
+        for name, logger in pretraining.loggers.items():
+            logger.truncate_after(pretraining.pace[name].step)
+        random = state["random"]
+        pretraining.segment_rng = unpack_generator(random["segments"])
+        pretraining.transition_rng = unpack_generator(random["transitions"])
+        trainer.mask_rng = unpack_generator(random["masks"])
+        pretraining._torch_state = random["torch"]
+        return pretraining
