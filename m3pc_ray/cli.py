@@ -71,7 +71,7 @@ def _dispatch(words: list[str]) -> int:
     command = _load(name)
     parser = Parser(
         prog=f"m3pc {name}",
-        description=command.__doc__ or command.SUMMARY,
+        description=getattr(command, "DESCRIPTION", None) or command.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
