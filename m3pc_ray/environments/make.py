@@ -92,7 +92,8 @@ def specification(environment: gymnasium.Env[Any, Any]) -> EnvironmentSpec:
     for name, space in (("observation", observation_space), ("action", action_space)):
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
             raise UserError(f"environment {environment_id}: {name} space is {space}; a Box with one axis is needed")
-    assert isinstance(action_space, gymnasium.spaces.Box) and observation_space.shape is not None
+    assert isinstance(action_space, gymnasium.spaces.Box)
+    assert observation_space.shape is not None
     if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
         raise UserError(f"environment {environment_id}: action space {action_space} is unbounded; finite bounds needed")
     limit = environment.spec.max_episode_steps if environment.spec is not None else None

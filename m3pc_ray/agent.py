@@ -1,0 +1,279 @@
+"""The agent: a trained run as a policy for anyone's Gymnasium loop.
+
+    agent = Agent.load("runs/hopper", planner="critic")
+    environment = gymnasium.make(agent.environment_id)
+    observation, _ = environment.reset()
+    episode_start = True
+    while True:
+        action = agent.predict(observation, episode_start)
+        observation, reward, terminated, truncated, _ = environment.step(action)
+        episode_start = terminated or truncated
+        if episode_start:
+            observation, _ = environment.reset()
+
+Several environments are rows of one batch: observations (B, observation_dim), `episode_start` (B,), actions (B,
+action_dim). The agent keeps the last few steps of every row, which the model needs to see.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from m3pc_ray.config import Guide, PlannerConfig
+from m3pc_ray.environments.actions import FloatArray, to_environment_range
+from m3pc_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from m3pc_ray.planning.context import ContextWindow, PlanningContext
+    from m3pc_ray.planning.planner import ForwardPlanner, Plan
+    from m3pc_ray.training.assemble import Models
+    from m3pc_ray.trajectories.episodes import DatasetMetadata
+
+GUIDES: tuple[Guide, ...] = get_args(Guide)
+
+
+class Agent:
+    """Acts in one or many environments with one planner, remembering what the planner must see.
+
+    Args:
+        planner: plans for a batch of environments.
+        observation_dim: length of an observation.
+        action_low, action_high: (action_dim,), the environment's bounds, in which actions are returned.
+        environment_id: the environment the run was trained for.
+        guide: `none` (one RCBC pass), `return` (M³PC-M) or `critic` (M³PC-Q); the planner's own setting when None.
+        seed: seed of the agent's randomness, which is counter-based: an action depends on the seed, the row's stream
+            and the step, never on who else was in the batch.
+        metadata: of the data the run was trained on; has the reference scores of evaluation.
+        time_limit: steps after which evaluation cuts an episode off; 0: the environment's own limit.
+    """
+
+    def __init__(
+        self,
+        planner: ForwardPlanner,
+        *,
+        observation_dim: int,
+        action_low: npt.ArrayLike,
+        action_high: npt.ArrayLike,
+        environment_id: str,
+        guide: Guide | None = None,
+        seed: int = 0,
+        metadata: DatasetMetadata | None = None,
+        time_limit: int = 0,
+    ) -> None:
+        self.planner = planner
+        self.observation_dim = observation_dim
+        self.action_low = np.asarray(action_low, dtype=np.float32)
+        self.action_high = np.asarray(action_high, dtype=np.float32)
+        self.environment_id = environment_id
+        self.seed = seed
+        self.metadata = metadata
+        self.time_limit = time_limit
+        self.guide = planner.config.guide if guide is None else guide
+        self.reset()
+
+    @classmethod
+    def load(
+        cls,
+        run: str | Path,
+        checkpoint: int | None = None,
+        planner: Guide | None = None,
+        device: str | None = None,
+        seed: int = 0,
+        **overrides: Any,
+    ) -> Agent:
+        """The agent of a run folder's newest complete checkpoint, or of the one saved at step `checkpoint`.
+
+        `device` replaces the run's own; `overrides` replace fields of its planner settings, such as
+        `num_candidates=256`.
+        Raises UserError for a folder that is no run, an unknown setting, and `planner="critic"` without a critic.
+        """
+        from m3pc_ray.configuration import with_settings
+        from m3pc_ray.training.assemble import load_models
+        from m3pc_ray.training.run_folder import RunFolder
+
+        models = load_models(RunFolder.open(run), checkpoint, device)
+        settings = {f"planner.{name}": value for name, value in overrides.items()}
+        return cls.from_models(models, planner, seed, with_settings(models.config, settings).planner)
+
+    @classmethod
+    def from_models(
+        cls, models: Models, planner: Guide | None = None, seed: int = 0, config: PlannerConfig | None = None
+    ) -> Agent:
+        """The agent of models in memory, with the run's planner settings or `config`; sees later weights updates only
+        through `agent.planner.load_weights`."""
+        from m3pc_ray.planning.planner import ForwardPlanner
+
+        settings = models.config.planner if config is None else config
+        critic = models.critic if models.critic_updates > 0 else None
+        guide = settings.guide if planner is None else planner
+        check_guide(guide, critic is not None)
+        return cls(
+            ForwardPlanner(
+                models.model,
+                critic,
+                dataclasses.replace(settings, guide=guide),
+                models.config.critic.discount,
+                models.prompt,
+                device=str(next(models.model.parameters()).device),
+            ),
+            observation_dim=models.model.observation_dim,
+            action_low=models.action_low,
+            action_high=models.action_high,
+            environment_id=models.environment_id,
+            seed=seed,
+            metadata=models.metadata,
+            time_limit=models.time_limit,
+        )
+
+    @property
+    def guide(self) -> Guide:
+        """Which planner acts; may be set between calls."""
+        return self._guide
+
+    @guide.setter
+    def guide(self, guide: Guide) -> None:
+        check_guide(guide, self.planner.critic is not None)
+        self._guide = guide
+
+    @property
+    def action_dim(self) -> int:
+        """Length of an action."""
+        return len(self.action_low)
+
+    def reset(self) -> None:
+        """Forget every episode; the next `predict` starts new ones."""
+        self._window: ContextWindow | None = None
+        self._actions: FloatArray = np.empty((0, self.action_dim), dtype=np.float32)
+        self._streams = np.empty(0, dtype=np.uint64)
+        self._started = np.empty(0, dtype=np.bool_)
+        self._next_stream = 0
+
+    def predict(
+        self,
+        observation: npt.ArrayLike,
+        episode_start: bool | npt.ArrayLike | None = None,
+        deterministic: bool = True,
+    ) -> FloatArray:
+        """The action (action_dim,) for an observation (observation_dim,), or actions (B, action_dim) for a batch.
+
+        Args:
+            observation: what the environment shows now: (observation_dim,) or (B, observation_dim).
+            episode_start: whether the observation is the first of an episode, for all rows or one flag a row (B,).
+                Left out: True at the first call after construction or `reset()`, False later.
+            deterministic: act by the mean (of the policy, or probability-weighted over candidates); else sample.
+
+        The agent assumes that the action it returned was executed. Actions are in the environment's bounds.
+        Raises UserError for a wrong shape, a NaN or infinite observation, or a changed number of rows.
+        """
+        single = np.ndim(observation) == 1
+        batch = np.asarray(observation, dtype=np.float32)
+        plan = self.plan(batch[np.newaxis] if single else batch, episode_start, deterministic)
+        actions = to_environment_range(plan.actions, self.action_low, self.action_high)
+        return actions[0] if single else actions
+
+    def plan(
+        self,
+        observations: npt.ArrayLike,
+        episode_start: bool | npt.ArrayLike | None = None,
+        deterministic: bool = True,
+        *,
+        rows: Sequence[int] | npt.NDArray[np.int64] | None = None,
+        streams: npt.ArrayLike | None = None,
+        details: bool = False,
+    ) -> Plan:
+        """As `predict` for a batch, but returns the Plan: actions in (-1, 1) and, on request, what was considered.
+
+        Args:
+            observations: (B, observation_dim).
+            rows: which rows of the first call's batch the observations belong to, all by default; lets finished
+                environments drop out of a batch.
+            streams: (B,) names of the random streams of rows that start an episode; by default a running number.
+            details: fill `Plan.details`.
+        """
+        values = self._check_observations(observations)
+        window = self._create_rows(len(values)) if self._window is None else self._window
+        indices = np.arange(len(self._started)) if rows is None else np.asarray(rows, dtype=np.int64)
+        if len(indices) != len(values):
+            message = f"{len(values)} observations for {len(indices)} environments; call reset() to change the number"
+            raise UserError(message)
+        starts = self._check_starts(episode_start, indices)
+        self._remember(window, values, starts, indices, streams)
+        plan = self.planner.plan(self.context(indices), guide=self._guide, sample=not deterministic, details=details)
+        self._actions[indices] = plan.actions
+        return plan
+
+    def context(self, rows: Sequence[int] | npt.NDArray[np.int64] | None = None) -> PlanningContext:
+        """What the planner was, or will be, given for the current step of `rows` (default: all): a copy."""
+        if self._window is None:
+            raise UserError("the agent has seen no observation yet; call predict first")
+        indices = np.arange(len(self._started)) if rows is None else np.asarray(rows, dtype=np.int64)
+        seeds = np.full(len(indices), self.seed, dtype=np.uint64)
+        steps = self._window.timesteps[indices].astype(np.uint64)
+        return self._window.context(np.stack([seeds, self._streams[indices], steps], axis=1), indices)
+
+    def _create_rows(self, count: int) -> ContextWindow:
+        from m3pc_ray.planning.context import ContextWindow
+
+        window = ContextWindow(count, self.observation_dim, self.action_dim, self.planner.config.context_length)
+        self._window = window
+        self._actions = np.zeros((count, self.action_dim), dtype=np.float32)
+        self._streams = np.zeros(count, dtype=np.uint64)
+        self._started = np.zeros(count, dtype=np.bool_)
+        return window
+
+    def _remember(
+        self,
+        window: ContextWindow,
+        observations: FloatArray,
+        starts: npt.NDArray[np.bool_],
+        rows: npt.NDArray[np.int64],
+        streams: npt.ArrayLike | None,
+    ) -> None:
+        names = None if streams is None else np.broadcast_to(np.asarray(streams, dtype=np.uint64), rows.shape)
+        for i, row in enumerate(rows):
+            if starts[i]:
+                window.reset(row, observations[i])
+                self._streams[row] = self._next_stream if names is None else names[i]
+                self._next_stream += 1
+                self._started[row] = True
+            else:
+                window.append(row, self._actions[row], observations[i])
+
+    def _check_observations(self, observations: npt.ArrayLike) -> FloatArray:
+        values = np.asarray(observations, dtype=np.float32)
+        if values.ndim != 2 or values.shape[1] != self.observation_dim or len(values) == 0:
+            needed = f"({self.observation_dim},) or (environments, {self.observation_dim})"
+            raise UserError(f"observation has shape {values.shape}; {self.environment_id} needs {needed}")
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            row, column = bad[0]
+            raise UserError(f"observation of environment {row} is {values[row, column]} at index {column}")
+        return values
+
+    def _check_starts(
+        self, episode_start: bool | npt.ArrayLike | None, rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        if episode_start is None:
+            return ~self._started[rows]
+        flags = np.asarray(episode_start, dtype=np.bool_)
+        if flags.ndim > 1 or (flags.ndim == 1 and flags.shape != rows.shape):
+            raise UserError(f"episode_start has shape {flags.shape}; one flag or {len(rows)} flags are needed")
+        starts = np.broadcast_to(flags, rows.shape)
+        if not (starts | self._started[rows]).all():
+            row = int(rows[np.argmin(starts | self._started[rows])])
+            raise UserError(f"environment {row} has not started an episode yet; its episode_start must be True")
+        return starts
+
+
+def check_guide(guide: Guide, has_critic: bool) -> None:
+    """Raise UserError when a planner is unknown, or needs a critic that is not there."""
+    if guide not in GUIDES:
+        raise UserError(f"planner is {guide!r}; it must be one of {', '.join(GUIDES)}")
+    if guide == "critic" and not has_critic:
+        raise UserError("planner critic: this run has no trained critic; use planner none or return")

@@ -1,0 +1,1 @@
+"""Evaluation: episodes to scores, and diagnostics of why planning helps or does not."""

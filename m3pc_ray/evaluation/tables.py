@@ -1,0 +1,104 @@
+"""What evaluation and diagnostics print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from m3pc_ray.config import Guide
+from m3pc_ray.evaluation.evaluate import Progress
+
+PLANNER_NAMES = {"none": "none (BTM)", "return": "return (M³PC-M)", "critic": "critic (M³PC-Q)"}
+
+
+@contextmanager
+def evaluation_bars(console: Console, planners: Sequence[Guide], episodes: int) -> Iterator[dict[Guide, Progress]]:
+    """A bar a planner while episodes are played, gone afterwards and when interrupted; nothing in a log file."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    with Bars(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal) as bars:
+
+        def follow(planner: Guide) -> Progress:
+            task = bars.add_task(PLANNER_NAMES[planner], total=episodes, text="waiting", start=False)
+
+            def show(finished: int, steps: int, mean_return: float) -> None:
+                bars.start_task(task)
+                known = f", mean return {mean_return:.0f}" if finished else ""
+                bars.update(task, completed=finished, text=f"{steps:,} steps{known}")
+
+            return show
+
+        yield {planner: follow(planner) for planner in planners}
+
+
+def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows of `evaluate_planners`: normalised score and raw return, mean ± standard error and extremes."""
+    first = rows[0]
+    scored = first["score_mean"] is not None
+    without = f"no reference returns are known for {first['environment']}, so no score"
+    table = Table(
+        title=f"{first['environment']}, {first['episodes']} episodes from seed {first['seed']}",
+        caption="± standard error; decisions/s of planning time" if scored else f"± standard error; {without}",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("planner")
+    for name in ("score", "min, max", "return", "min, max", "length", "decisions/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["planner"],
+            *(_mean_and_range(row, "score", 1) if scored else ("-", "-")),
+            *_mean_and_range(row, "return", 0),
+            f"{row['length_mean']:.0f}",
+            f"{row['decisions_per_s']:.0f}",
+        )
+    return table
+
+
+def _mean_and_range(row: Mapping[str, Any], name: str, digits: int) -> tuple[str, str]:
+    mean, error, low, high = (f"{row[f'{name}_{part}']:.{digits}f}" for part in ("mean", "sem", "min", "max"))
+    return f"{mean} ± {error}", f"{low}, {high}"
+
+
+def diagnosis_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """The rows of diagnostics: one table of mask errors, one with a column per planner."""
+    tables = []
+    masks = [row for row in rows if row["kind"] == "mask"]
+    if masks:
+        title = "errors on held-out episodes (states, rewards, returns: units of the data's variance)"
+        table = Table(title=title, box=SIMPLE_HEAD)
+        table.add_column("asked for / mask")
+        table.add_column("mean squared error", justify="right")
+        for row in masks:
+            table.add_row(row["name"], f"{row['value']:.4f}")
+        tables.append(table)
+    planners = [row for row in rows if row["kind"] == "planner"]
+    if planners:
+        states, steps = planners[0]["states"], planners[0]["rollout_steps"]
+        title = f"planning against the simulator: {states} states, {steps} further steps of the BTM"
+        table = Table(title=title, box=SIMPLE_HEAD)
+        table.add_column("")
+        for row in planners:
+            table.add_column(PLANNER_NAMES[row["planner"]], justify="right", no_wrap=True)
+        for name in planners[0]:
+            if name in ("kind", "planner", "states", "rollout_steps") or name.endswith("_sem"):
+                continue
+            table.add_row(name.replace("_", " "), *(_cell(row, name) for row in planners))
+        tables.append(table)
+    return tables
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    value, error = row.get(name), row.get(f"{name}_sem")
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
