@@ -10,11 +10,7 @@ from m3pc_ray.config import CriticConfig
 
 
 class ParallelMLP(nn.Module):
-    """`members` perceptrons of two hidden ReLU layers evaluated as batched products: (B, in) -> (members, B).
-
-    The product between the hidden layers is nine tenths of the work; `dtype` lets training do just that one in
-    bfloat16. Inputs, output and weights stay float32.
-    """
+    """`members` perceptrons of two hidden ReLU layers evaluated as batched products: (B, in) -> (members, B)."""
 
     def __init__(self, members: int, input_dim: int, hidden_width: int) -> None:
         super().__init__()
@@ -26,11 +22,10 @@ class ParallelMLP(nn.Module):
             self.weights.append(nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.empty(members, 1, fan_out).uniform_(-bound, bound)))
 
-    def forward(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        members = self.weights[0].shape[0]
-        hidden = torch.relu(torch.baddbmm(self.biases[0], x.expand(members, *x.shape), self.weights[0]))
-        hidden = torch.bmm(hidden.to(dtype), self.weights[1].to(dtype)).float()
-        hidden = torch.relu(hidden + self.biases[1])
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x.expand(self.weights[0].shape[0], *x.shape)
+        for layer in range(2):
+            hidden = torch.relu(torch.baddbmm(self.biases[layer], hidden, self.weights[layer]))
         return torch.baddbmm(self.biases[2], hidden, self.weights[2]).squeeze(-1)
 
 
@@ -59,6 +54,8 @@ class IQLCritic(nn.Module):
         self.q_target.load_state_dict(self.q.state_dict())
         self.q_target.requires_grad_(False)
         self.v = ParallelMLP(1, observation_dim, config.hidden_width)
+        self.states_mean: Tensor
+        self.states_std: Tensor
         self.register_buffer("states_mean", torch.as_tensor(np.asarray(states_mean), dtype=torch.float32))
         self.register_buffer("states_std", torch.as_tensor(np.asarray(states_std), dtype=torch.float32))
 

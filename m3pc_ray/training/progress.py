@@ -44,7 +44,7 @@ class PretrainingProgress:
     def update(self, phase: str, pace: Pace, row: dict[str, float]) -> None:
         if phase == "critic":
             text = (
-                f"value loss {row['critic/value_loss']:.3g}  Q loss {row['critic/q_loss']:.3g}  "
+                f"value loss {row['value_loss']:.3g}  Q loss {row['q_loss']:.3g}  "
                 f"{row['updates_per_second']:.0f} updates/s"
             )
         else:
