@@ -232,6 +232,8 @@ class OnlineConfig:
     """Minutes between checkpoints."""
     keep_checkpoints: int = 2
     """Newest complete checkpoints kept."""
+    threads: int = 0
+    """CPU threads of the learner, with --serial of everything; 0: all cores but one, with --serial all."""
 
 
 @dataclass(frozen=True)

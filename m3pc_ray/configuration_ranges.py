@@ -81,7 +81,7 @@ RANGES: dict[str, str] = {
     "online.rate_tolerance_steps": _COUNT,
     "online.btm_batch_size": _COUNT,
     "online.btm_learning_rate": _POSITIVE,
-    "online.offline_episodes": _COUNT_OR_ZERO,
+    "online.offline_episodes": _COUNT,
     "online.replay_capacity": _COUNT,
     "online.offline_fraction": _FRACTION,
     "online.balanced_after": _COUNT_OR_ZERO,
@@ -93,6 +93,7 @@ RANGES: dict[str, str] = {
     "online.planner_batch_wait_ms": _COUNT_OR_ZERO,
     "online.checkpoint_minutes": _POSITIVE,
     "online.keep_checkpoints": _COUNT,
+    "online.threads": _COUNT_OR_ZERO,
 }
 """Interval of every numeric setting; a square bracket includes its end."""
 

@@ -1,0 +1,35 @@
+"""The evaluator role: scores one pinned version of the weights in environments of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from m3pc_ray.agent import Agent
+from m3pc_ray.config import Guide
+from m3pc_ray.evaluation.evaluate import evaluate_planners
+from m3pc_ray.online.learner import Weights
+from m3pc_ray.training.assemble import Models
+
+
+class Evaluator:
+    """Plays the same episodes at every evaluation, acting deterministically unless the settings say otherwise."""
+
+    def __init__(self, models: Models) -> None:
+        config = models.config
+        self.agent = Agent.from_models(models)
+        self.config = replace(config.evaluation, episodes=config.online.evaluation_episodes)
+        guides: tuple[Guide, ...] = ("none", config.planner.guide)
+        self.planners = list(dict.fromkeys(guides))
+
+    def evaluate(
+        self, weights: Weights, environment_steps: int, check: Callable[[], None] = lambda: None
+    ) -> list[dict[str, Any]]:
+        """Rows of `evaluate_planners`, with the environment steps and the weight version they belong to.
+
+        `check` is called after every step and may raise to break off.
+        """
+        self.agent.planner.load_weights(weights.model, weights.critic)
+        rows = evaluate_planners(self.agent, self.planners, self.config, progress=lambda _: lambda *_: check())
+        return [{**row, "environment_steps": environment_steps, "weight_version": weights.version} for row in rows]

@@ -1,0 +1,246 @@
+"""The learner role: mirrors the replay, does the updates it owes, publishes weights, writes checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from m3pc_ray.config import RunConfig
+from m3pc_ray.critic.trainer import IQLTrainer
+from m3pc_ray.errors import UserError
+from m3pc_ray.model.precision import resolve_precision
+from m3pc_ray.online.fragments import Fragment
+from m3pc_ray.online.replay_storage import ReplayStorage, best_episodes
+from m3pc_ray.training.assemble import Models
+from m3pc_ray.training.btm_trainer import BTMTrainer
+from m3pc_ray.training.checkpoints import (
+    Tensors,
+    pack_generator,
+    pack_optimizer,
+    pack_torch_generator,
+    save_checkpoint,
+    unpack_generator,
+    unpack_optimizer,
+    unpack_torch_generator,
+)
+from m3pc_ray.training.run_folder import RunFolder
+from m3pc_ray.trajectories.episodes import Trajectories
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Published weights: arrays by parameter name, and the learner's count of updates when they were copied."""
+
+    version: int
+    model: Arrays
+    critic: Arrays
+
+
+@dataclass
+class WeightLag:
+    """By how many updates the weights that chose actions were behind the learner when their steps reached it."""
+
+    smallest: int = 0
+    largest: int = 0
+    total: float = 0.0
+    steps: int = 0
+
+    def add(self, now: int, versions: tuple[int, int], steps: int) -> None:
+        newest, oldest = now - versions[1], now - versions[0]
+        self.smallest = newest if self.steps == 0 else min(self.smallest, newest)
+        self.largest = max(self.largest, oldest)
+        self.total += 0.5 * (newest + oldest) * steps
+        self.steps += steps
+
+    def summary(self) -> dict[str, float]:
+        """min, mean and max, in updates; nothing where no step has come."""
+        if self.steps == 0:
+            return {}
+        mean = self.total / self.steps
+        return {"weight_lag_min": self.smallest, "weight_lag_mean": mean, "weight_lag_max": self.largest}
+
+
+def build_storage(config: RunConfig, models: Models, trajectories: Trajectories, device: torch.device) -> ReplayStorage:
+    """The replay of a run: the best offline episodes, and room for its online steps."""
+    online = config.online
+    return ReplayStorage(
+        best_episodes(trajectories, online.offline_episodes),
+        models.statistics,
+        scale=config.data.return_scale,
+        time_limit=models.time_limit,
+        segment_length=config.model.segment_length,
+        action_low=models.action_low,
+        action_high=models.action_high,
+        capacity=min(online.replay_capacity, online.steps),
+        offline_fraction=online.offline_fraction,
+        balanced_after=online.balanced_after,
+        device=device,
+    )
+
+
+class Learner:
+    """Trains the trajectory model and the critic on the mirrored replay.
+
+    Args:
+        config: the run's settings.
+        models: what is trained, in place.
+        trajectories: the data set the offline part of the replay is chosen from.
+        tensors, state: a checkpoint's contents; of a pretraining run at first (optimizers, target networks and the
+            entropy multiplier go on from there), of this run on resuming.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        models: Models,
+        trajectories: Trajectories,
+        tensors: Tensors,
+        state: dict[str, Any],
+    ) -> None:
+        self.config, self.models = config, models
+        device = models.model.modality_embedding.device
+        self.storage = build_storage(config, models, trajectories, device)
+        dtype = resolve_precision(config.pretrain.precision, device)
+        pretrain = replace(config.pretrain, learning_rate=config.online.btm_learning_rate)
+        self.btm_trainer = BTMTrainer(models.model, pretrain, config.masks, dtype, config.seed)
+        self.critic_trainer = IQLTrainer(models.critic, config.critic, dtype)
+        self.fragments = 0
+        self.updates = {"btm": 0, "critic": 0}
+        """Online updates done of each kind."""
+        self.lag = WeightLag()
+        self._segment_rng = np.random.default_rng([config.seed, 4])
+        self._transition_rng = np.random.default_rng([config.seed, 5])
+        self._newest: dict[str, torch.Tensor] = {}
+        self._published = -1
+        self._before = {"btm": int(state["btm_updates"]), "critic": int(state["critic_updates"])}
+        torch.manual_seed(config.seed)
+        self._restore(tensors, state)
+        models.model.train()
+
+    @property
+    def steps(self) -> int:
+        """Online environment steps mirrored."""
+        return self.storage.arrived
+
+    @property
+    def version(self) -> int:
+        """Updates that published weights are counted by: the trajectory model's, or the critic's if only it learns."""
+        return self.updates["btm" if self.config.online.btm_updates_per_step > 0 else "critic"]
+
+    @property
+    def publication_due(self) -> bool:
+        """Whether `publish_every` updates were done since weights were last published."""
+        return self._published < 0 or self.version - self._published >= self.config.online.publish_every
+
+    def ingest(self, fragments: Sequence[Fragment]) -> None:
+        """Mirror the next fragments of the replay, in its order."""
+        for fragment in fragments:
+            if fragment.num_steps:
+                self.lag.add(self.version, fragment.weight_versions, fragment.num_steps)
+            self.storage.append(fragment)
+        self.fragments += len(fragments)
+
+    def update(self, updates: dict[str, int]) -> None:
+        """Do so many updates of each kind (`btm`, `critic`)."""
+        if updates["critic"] > 0:
+            size = self.config.critic.batch_size
+            for batch in self.storage.sample_transitions(self._transition_rng, updates["critic"], size):
+                metrics = self.critic_trainer.update(batch)
+            self._newest |= {f"critic/{name}": value for name, value in metrics.items()}
+            self.updates["critic"] += updates["critic"]
+        for _ in range(updates["btm"]):
+            tokens, valid = self.storage.sample_segments(self._segment_rng, self.config.online.btm_batch_size)
+            metrics = self.btm_trainer.update(tokens, valid, learning_rate_factor=1.0)
+            self._newest |= {f"btm/{name}": value for name, value in metrics.items()}
+            self.updates["btm"] += 1
+
+    def metrics(self) -> dict[str, float]:
+        """The newest update's metrics, and the weight lag since the last call.
+
+        Raises:
+            UserError: one is not finite: training has diverged.
+        """
+        row = {name: float(value) for name, value in self._newest.items()}
+        bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if bad:
+            raise UserError(
+                f"{', '.join(bad)} is not finite after {self.updates['btm']} model and {self.updates['critic']} critic "
+                "updates; the last checkpoint is good: lower online.btm_learning_rate or critic.learning_rate"
+            )
+        row |= self.lag.summary()
+        self.lag = WeightLag()
+        return row
+
+    def publish(self) -> Weights:
+        """`weights`, to be given to the planners; `publication_due` counts from here."""
+        self._published = self.version
+        return self.weights()
+
+    def weights(self) -> Weights:
+        """A copy of the weights that planners need."""
+
+        def arrays(module: torch.nn.Module) -> Arrays:
+            return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
+
+        return Weights(self.version, arrays(self.models.model), arrays(self.models.critic))
+
+    def checkpoint(self, run: RunFolder) -> None:
+        """Write everything the run needs to go on from the fragments mirrored so far; complete or absent."""
+        self.metrics()  # diverged weights must not replace good ones
+        tensors: Tensors = {
+            "btm": dict(self.models.model.state_dict()),
+            "critic": dict(self.models.critic.state_dict()),
+            "multiplier": {"log_multiplier": self.btm_trainer.log_multiplier.detach()},
+        }
+        optimizers: dict[str, Any] = {}
+        for name, optimizer in {**self.btm_trainer.optimizers(), **self.critic_trainer.optimizers()}.items():
+            tensors[name], optimizers[name] = pack_optimizer(optimizer)
+        state = {
+            "kind": "finetune",
+            "models": self.models.description(),
+            "btm_updates": self._before["btm"] + self.updates["btm"],
+            "critic_updates": self._before["critic"] + self.updates["critic"],
+            "environment_steps": self.steps,
+            "online": {"fragments": self.fragments, "steps": self.steps, "updates": self.updates},
+            "optimizers": optimizers,
+            "random": {
+                "segments": pack_generator(self._segment_rng),
+                "transitions": pack_generator(self._transition_rng),
+                "masks": pack_generator(self.btm_trainer.mask_rng),
+                "torch": pack_torch_generator(),
+            },
+        }
+        save_checkpoint(run, self.steps, tensors, state, self.config.online.keep_checkpoints)
+
+    def _restore(self, tensors: Tensors, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            self.btm_trainer.log_multiplier.copy_(tensors["multiplier"]["log_multiplier"])
+        groups = [self.critic_trainer.optimizers()]
+        # Another optimizer than pretraining's was asked for: its moments start anew.
+        if all(name in state["optimizers"] for name in self.btm_trainer.optimizers()) and (
+            ("btm_muon" in state["optimizers"]) == ("btm_muon" in self.btm_trainer.optimizers())
+        ):
+            groups.append(self.btm_trainer.optimizers())
+        for optimizers in groups:
+            for name, optimizer in optimizers.items():
+                unpack_optimizer(optimizer, tensors.get(name, {}), state["optimizers"][name])
+        # A setting given for this run rules over the value the saved optimizer carries.
+        for group in self.critic_trainer.optimizer.param_groups:
+            group["lr"] = self.config.critic.learning_rate
+        online = state.get("online")
+        if online is None:
+            return
+        self.updates = {kind: int(online["updates"][kind]) for kind in self.updates}
+        self._before = {kind: self._before[kind] - self.updates[kind] for kind in self.updates}
+        random = state["random"]
+        self._segment_rng = unpack_generator(random["segments"])
+        self._transition_rng = unpack_generator(random["transitions"])
+        self.btm_trainer.mask_rng = unpack_generator(random["masks"])
+        unpack_torch_generator(random["torch"])

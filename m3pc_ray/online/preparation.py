@@ -1,0 +1,75 @@
+"""From a pretrained run to a new run that is ready to be finetuned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from m3pc_ray.config import RunConfig
+from m3pc_ray.configuration import with_settings
+from m3pc_ray.errors import UserError
+from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
+from m3pc_ray.training.pretraining import load_data
+from m3pc_ray.training.run_folder import RunFolder
+
+FIXED_SETTINGS = ("model.", "critic.hidden_width", "data.return_scale")
+"""Settings that the pretrained weights depend on; a run made from them cannot change these."""
+
+
+def finetune_config(source: RunFolder, overrides: dict[str, Any]) -> RunConfig:
+    """The configuration of a run that continues `source`.
+
+    Raises:
+        UserError: an override would not fit the pretrained weights, or is no valid setting.
+    """
+    config = source.config()
+    changed = with_settings(config, overrides)
+    for name in overrides:
+        if name.startswith(FIXED_SETTINGS) and _value(config, name) != _value(changed, name):
+            raise UserError(f"{name}: fixed by the pretrained weights of {source.path}; pretrain anew to change it")
+    dataset = Path(changed.data.dataset).expanduser()
+    if dataset.exists():  # roles on other nodes and a later resume have other working folders
+        changed = with_settings(changed, {"data.dataset": str(dataset.resolve())})
+    if not changed.data.dataset:
+        raise UserError(f"{source.path} names no data set; give --dataset (a name, a Minari id or a path)")
+    return changed
+
+
+def prepare(source: RunFolder, out: str | Path, config: RunConfig, overwrite: bool = False) -> RunFolder:
+    """Make the run `out` with the newest checkpoint of `source` as its step 0.
+
+    Everything that can be wrong is checked before the folder is touched.
+
+    Raises:
+        UserError: the data set does not belong to the run's environment, the guide needs a critic and there is none,
+            `out` is occupied or is `source` itself.
+    """
+    if Path(out).expanduser().resolve() == source.path.resolve():
+        raise UserError(f"--out {out}: that is the run to start from; name another folder")
+    tensors, state = load_checkpoint(source)
+    models = state["models"]
+    if config.online.guide == "critic" and state["critic_updates"] == 0:
+        raise UserError(f"online.guide is critic, but {source.path} has no trained critic; use --online.guide return")
+    trajectories = load_data(config)
+    metadata = trajectories.metadata
+    if metadata.environment_id != models["metadata"]["environment_id"]:
+        raise UserError(
+            f"{config.data.dataset} comes from {metadata.environment_id}, {source.path} was trained for "
+            f"{models['metadata']['environment_id']}"
+        )
+    sizes = (models["observation_dim"], models["action_dim"])
+    if (trajectories.observation_dim, trajectories.action_dim) != sizes:
+        raise UserError(f"{config.data.dataset}: observation and action sizes differ from {sizes} of {source.path}")
+    run = RunFolder.create(out, config, "finetune", overwrite=overwrite)
+    kept = ("models", "btm_updates", "critic_updates", "optimizers")
+    initial = {"kind": "finetune", "environment_steps": 0, **{name: state[name] for name in kept}}
+    save_checkpoint(run, 0, tensors, initial, config.online.keep_checkpoints)
+    run.write_summary({"source": str(source.path)})
+    return run
+
+
+def _value(config: RunConfig, name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value

@@ -1,0 +1,67 @@
+"""Makes each role from the run folder, the same way in one process and on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from m3pc_ray.config import RunConfig
+from m3pc_ray.online.evaluator import Evaluator
+from m3pc_ray.online.exploration import Task
+from m3pc_ray.online.learner import Learner
+from m3pc_ray.online.plan_service import PlanService
+from m3pc_ray.online.rate_limiter import RateLimiter
+from m3pc_ray.online.replay_keeper import ReplayKeeper
+from m3pc_ray.training.assemble import Models, models_from_checkpoint
+from m3pc_ray.training.checkpoints import load_checkpoint
+from m3pc_ray.training.pretraining import load_data
+from m3pc_ray.training.run_folder import RunFolder
+
+
+def make_keeper(run: RunFolder, config: RunConfig, task: Task) -> ReplayKeeper:
+    """The replay of the run, rebuilt from its log, its limiter at the updates of the newest checkpoint."""
+    online = config.online
+    limiter = RateLimiter(
+        online.steps,
+        {"btm": online.btm_updates_per_step, "critic": online.critic_updates_per_step},
+        online.start_steps,
+        online.rate_tolerance_steps,
+    )
+    _, state = load_checkpoint(run)
+    limiter.record_updates(state.get("online", {}).get("updates", {}))
+    return ReplayKeeper(run.path / "replay", limiter, task.observation_dim, task.action_dim)
+
+
+def make_learner(run: RunFolder, device: str | None = None) -> Learner:
+    """The learner as it stood at the newest checkpoint; it has yet to mirror the replay from fragment 0 on."""
+    config = run.config() if device is None else replace(run.config(), device=device)
+    tensors, state = load_checkpoint(run)
+    models = models_from_checkpoint(config, tensors, state)
+    return Learner(config, models, load_data(config), tensors, state)
+
+
+def make_plan_service(run: RunFolder, device: str | None = None) -> PlanService:
+    """The exploring planner with the weights of the newest checkpoint."""
+    models, version = _models_and_version(run, device)
+    return PlanService(models, version)
+
+
+def make_evaluator(run: RunFolder, device: str | None = None) -> Evaluator:
+    """The evaluator; it is given weights at every evaluation."""
+    models, _ = _models_and_version(run, device)
+    return Evaluator(models)
+
+
+def catch_up(learner: Learner, read: Callable[[int], list]) -> None:
+    """Mirror what the log already holds, before anything new; `read(start)` gives the next fragments."""
+    while fragments := read(learner.fragments):
+        learner.ingest(fragments)
+    learner.lag = type(learner.lag)()  # of weights long gone
+
+
+def _models_and_version(run: RunFolder, device: str | None) -> tuple[Models, int]:
+    config = run.config() if device is None else replace(run.config(), device=device)
+    tensors, state = load_checkpoint(run)
+    models = models_from_checkpoint(config, tensors, state)
+    updates = state.get("online", {}).get("updates", {"btm": 0, "critic": 0})
+    return models, int(updates["btm" if config.online.btm_updates_per_step > 0 else "critic"])
