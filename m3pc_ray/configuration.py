@@ -143,12 +143,13 @@ def shipped_configs() -> Path:
 def add_config_arguments(parser: argparse.ArgumentParser, sections: typing.Sequence[str] | None = None) -> None:
     """Adds `--section.field VALUE` for every setting, grouped by section, with the field's docstring as help.
 
-    sections: names such as "planner" to offer, "" for the top-level ones; None: all. Read them with `given_overrides`.
+    sections: names such as "planner" to offer, "" for the top-level ones; None: all. An option that the parser has
+    already, such as a command's own `--seed`, is left as it is. Read the others with `given_overrides`.
     """
     groups: dict[str, Any] = {}
     for setting in all_settings().values():
         section = setting.name.rpartition(".")[0]
-        if sections is not None and section not in sections:
+        if (sections is not None and section not in sections) or f"--{setting.name}" in parser._option_string_actions:
             continue
         if section not in groups:
             groups[section] = parser.add_argument_group(f"settings: {section or 'run'}")

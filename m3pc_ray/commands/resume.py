@@ -9,7 +9,6 @@ log. The settings are the run's own (RUN/config.yaml).
 from __future__ import annotations
 
 import argparse
-import importlib
 
 from m3pc_ray.errors import UserError
 
@@ -22,15 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Hands over to `resume(run)` of the command that the run was made by."""
+    """Hands over to what made the run."""
     from m3pc_ray.training.run_folder import RunFolder
 
     folder = RunFolder.open(arguments.run)
     kind = folder.kind()
-    if kind not in ("pretrain", "finetune"):
-        raise UserError(f"{folder.summary_path}: kind: must be pretrain or finetune, not {kind or 'nothing'}")
     if folder.summary().get("status") == "finished":
         print(f"{arguments.run}: finished already, nothing to resume")
         return 0
-    code: int = importlib.import_module(f"m3pc_ray.commands.{kind}").resume(folder)
-    return code
+    if kind == "finetune":
+        from m3pc_ray.commands.finetune import resume_finetune
+
+        return resume_finetune(folder.path)
+    if kind == "pretrain":
+        from m3pc_ray.training.pretraining import Pretraining, load_data
+        from m3pc_ray.training.progress import train_with_progress
+
+        return train_with_progress(Pretraining.resume(folder, load_data(folder.config())))
+    raise UserError(f"{folder.summary_path}: kind: must be pretrain or finetune, not {kind or 'nothing'}")

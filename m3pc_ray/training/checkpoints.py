@@ -72,12 +72,13 @@ def save_checkpoint(
     partial = folder / f".{final.name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
+        _steps(folder)  # brings back what a crash left half replaced; the other hidden folders are debris
+        for debris in folder.glob(".step-*"):
+            shutil.rmtree(debris, ignore_errors=True)
         partial.mkdir()
         _write_files(partial, step, tensors, state)
         replaced = folder / f".{final.name}.replaced"
         if final.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
             os.replace(final, replaced)
         os.replace(partial, final)
         _sync_folder(folder)
@@ -118,7 +119,7 @@ def load_checkpoint(run: RunFolder | str | Path, step: int | None = None) -> tup
         if step is not None:
             raise UserError(f"{path}: damaged checkpoint: {defect}")
         _LOGGER.warning("%s: damaged checkpoint passed over: %s", path, defect)
-    raise UserError(f"{folder.parent}: the run has no complete checkpoint")
+    raise UserError(f"{folder.parent}: the run has no complete checkpoint; start it again with --overwrite")
 
 
 def _folder(run: RunFolder | str | Path) -> Path:
