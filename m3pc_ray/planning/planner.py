@@ -1,0 +1,350 @@
+"""Forward M³PC (Algorithm 1): propose with one mask, imagine with another, score, choose."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from m3pc_ray.config import Guide, PlannerConfig
+from m3pc_ray.critic.iql import IQLCritic
+from m3pc_ray.errors import UserError
+from m3pc_ray.model.network import TrajectoryModel
+from m3pc_ray.model.precision import resolve_precision
+from m3pc_ray.planning.context import PlanningContext
+from m3pc_ray.planning.engine import FastInference
+from m3pc_ray.planning.inference import Inference, Window
+from m3pc_ray.planning.oracle import PlainInference
+from m3pc_ray.planning.prompts import ReturnPrompt
+from m3pc_ray.planning.randomness import decision_noise
+from m3pc_ray.planning.utility import effective_sample_size, softmax_probabilities, utility
+from m3pc_ray.trajectories.returns import to_sum
+
+
+@dataclass(frozen=True)
+class PlanDetails:
+    """What was considered. Axis of steps: the longest window of the call, NaN beyond an environment's own H = T - t.
+
+    Args:
+        candidates: (B, N, H, action_dim), actions t..T-1.
+        utilities: (B, N), eq. 3.
+        probabilities: (B, N), eq. 4.
+        predicted_states: (B, N, H - 1, observation_dim), raw units; [..., k, :] is the state at t + 1 + k.
+        predicted_rewards: (B, N, h), raw units; [..., k] is the reward at t + k.
+        terminal_values: (B, N, h); [..., n] is g_{t+n}, or min(Q1, Q2)(s_{t+n}, a_{t+n}).
+        effective_sample_size: (B,), 1 / sum P².
+        chosen: (B,), index of the sampled candidate; -1 where the first actions were averaged.
+    """
+
+    candidates: NDArray[np.float32]
+    utilities: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    predicted_states: NDArray[np.float32]
+    predicted_rewards: NDArray[np.float32]
+    terminal_values: NDArray[np.float32]
+    effective_sample_size: NDArray[np.float32]
+    chosen: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Actions (B, action_dim) in (-1, 1), and what was considered, where it was asked for and anything was."""
+
+    actions: NDArray[np.float32]
+    details: PlanDetails | None = None
+
+
+class ForwardPlanner:
+    """Plans for many environments at once.
+
+    Args:
+        model: the trajectory model. The planner works on its weights as they were at the last `refresh()`.
+        critic: min(Q1, Q2) for guide `critic`; None where there is none.
+        config: settings.
+        discount: gamma of eq. 3, the critic's.
+        prompt: the returns that may be asked for.
+        device: where to compute, such as `cpu`, `cuda` or `cuda:1`.
+        inference: answers the model's two questions; None: what `config.engine` names, on `model`.
+
+    Raises:
+        UserError: a setting is out of its range, or the guide needs a critic and there is none.
+    """
+
+    def __init__(
+        self,
+        model: TrajectoryModel,
+        critic: IQLCritic | None,
+        config: PlannerConfig,
+        discount: float,
+        prompt: ReturnPrompt,
+        device: torch.device | str = "cpu",
+        inference: Inference | None = None,
+    ) -> None:
+        _check(config, model.config.segment_length)
+        self.config, self.discount, self.prompt = config, discount, prompt
+        self.segment_length = model.config.segment_length
+        self.device = torch.device(device)
+        self.dtype = torch.float32 if config.engine == "plain" else resolve_precision(config.precision, self.device)
+        self._model, self._critic_source = model, critic
+        self._units = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
+        self._critic = None if critic is None else copy.deepcopy(critic).to(self.device).requires_grad_(False)
+        self._inference: Inference
+        if inference is not None:
+            self._inference = inference
+        elif config.engine == "plain":
+            self._inference = PlainInference(model, self.device)
+        else:
+            self._inference = FastInference(model, self.dtype, self.device)
+        self._guide_or_error(config.guide)
+
+    @property
+    def model(self) -> TrajectoryModel:
+        """The planner's own float32 copy of the model, for its units and for predictions; not to be trained."""
+        return self._units
+
+    @property
+    def critic(self) -> IQLCritic | None:
+        """The planner's own copy of the critic; None where there is none."""
+        return self._critic
+
+    def refresh(self) -> None:
+        """Takes over the present weights of the model and the critic the planner was made with."""
+        self._units.load_state_dict(self._model.state_dict())
+        if self._critic is not None and self._critic_source is not None:
+            self._critic.load_state_dict(self._critic_source.state_dict())
+        self._inference.refresh()
+
+    def load_weights(self, model_arrays: Mapping[str, Any], critic_arrays: Mapping[str, Any] | None = None) -> None:
+        """Overwrites model and critic in place, from arrays or tensors by parameter name, and refreshes.
+
+        The arrays may be read-only, as Ray's are. Raises RuntimeError where names or shapes differ.
+        """
+        self._model.load_state_dict({name: torch.tensor(np.asarray(value)) for name, value in model_arrays.items()})
+        if critic_arrays is not None and self._critic_source is not None:
+            arrays = {name: torch.tensor(np.asarray(value)) for name, value in critic_arrays.items()}
+            self._critic_source.load_state_dict(arrays)
+        self.refresh()
+
+    @torch.inference_mode()
+    def plan(
+        self, context: PlanningContext, *, guide: Guide | None = None, sample: bool = False, details: bool = False
+    ) -> Plan:
+        """One action for every environment of the context.
+
+        Args:
+            guide: `none`: the RCBC pass acts alone; `return`: M³PC-M; `critic`: M³PC-Q; None: the configured one.
+            sample: draw the action (of the distribution, or a candidate with probability P) instead of taking the
+                distribution's mode or the P-weighted mean of the candidates' first actions.
+            details: return what was considered; None with guide `none`, which considers nothing.
+
+        Raises:
+            UserError: the guide needs a critic and there is none, or the context is malformed or not finite.
+        """
+        guide = self._guide_or_error(self.config.guide if guide is None else guide)
+        context.check(self._units.observation_dim, self._units.action_dim)
+        if context.context_length != self.config.context_length:
+            raise UserError(
+                f"planning context holds {context.context_length} past steps; planner.context_length is "
+                f"{self.config.context_length}"
+            )
+        # Early in an episode an environment stands further left in its window: same position, same batch.
+        positions = context.positions
+        groups = [np.flatnonzero(positions == position) for position in np.unique(positions)]
+        plans = [self._plan_group(context.select(rows), guide, sample, details) for rows in groups]
+        return _merge(plans, groups)
+
+    def _plan_group(self, context: PlanningContext, guide: Guide, sample: bool, details: bool) -> Plan:
+        """Algorithm 1 for environments at the same position t of their windows."""
+        config, t = self.config, int(context.positions[0])
+        window = self._window(context, t)
+        if guide == "none":
+            distribution = self._inference.propose(window, steps=1)
+            if not sample:
+                return Plan(_numpy(distribution.mode()[:, 0]))
+            noise, _ = decision_noise(context.keys, 1, 1, self._units.action_dim)
+            return Plan(_numpy(distribution.sample(self._tensor(noise[:, 0]))[:, 0]))
+
+        # Lines 3-5: RCBC pass; N candidate sequences of actions a_t..a_{T-1} from it.
+        steps = self.segment_length - t
+        horizon = min(config.horizon or steps, steps)  # h
+        distribution = self._inference.propose(window, steps)
+        noise, uniform = decision_noise(context.keys, config.num_candidates, steps, self._units.action_dim)
+        candidates = type(distribution)(
+            distribution.mean.unsqueeze(1), distribution.log_std.unsqueeze(1), distribution.action_clip
+        ).sample(self._tensor(noise))  # (B, N, T - t, action_dim)
+
+        # Lines 6-8: FD pass (and RP pass) for what they lead to; eq. 3 for what that is worth.
+        imagined = self._imagine(window, context, candidates, horizon, guide, details)
+        utilities = utility(imagined.rewards, imagined.terminal_values, self.discount, config.td_lambda)
+
+        # Line 9: eq. 4, then the choice.
+        sharpness = config.utility_sharpness_critic if guide == "critic" else config.utility_sharpness_return
+        probabilities = softmax_probabilities(utilities, sharpness)  # (B, N)
+        first_actions = candidates[:, :, 0]  # (B, N, action_dim)
+        if sample:
+            chosen = (probabilities.cumsum(-1) <= self._tensor(uniform).unsqueeze(-1)).sum(-1)
+            chosen = chosen.clamp(max=config.num_candidates - 1)  # the sum may end just below 1
+            actions = first_actions[torch.arange(len(chosen), device=self.device), chosen]
+        else:
+            chosen = torch.full((len(context),), -1)
+            actions = (probabilities.to(first_actions.dtype).unsqueeze(-1) * first_actions).sum(1)
+        if not details:
+            return Plan(_numpy(actions))
+        considered = PlanDetails(
+            candidates=_numpy(candidates),
+            utilities=_numpy(utilities),
+            probabilities=_numpy(probabilities.float()),
+            predicted_states=_numpy(self._units.denormalise("states", imagined.states)),
+            predicted_rewards=_numpy(imagined.rewards),
+            terminal_values=_numpy(imagined.terminal_values),
+            effective_sample_size=_numpy(effective_sample_size(probabilities).float()),
+            chosen=_numpy(chosen),
+        )
+        return Plan(_numpy(actions), considered)
+
+    def _imagine(
+        self,
+        window: Window,
+        context: PlanningContext,
+        candidates: Tensor,
+        horizon: int,
+        guide: Guide,
+        details: bool,
+    ) -> _Imagined:
+        """Rewards and terminal values of the first `horizon` steps; with `details`, all states too."""
+        config, t, last = self.config, window.position, self.segment_length
+        # Only what the utility reads is decoded: rewards r_t..r_{t+h-2}, states s_{t+1}..s_{t+h-1} for the critic.
+        last_reward = t + horizon if details else t + horizon - 1
+        values: dict[str, range] = {"rewards": range(t, last_reward)}
+        if guide == "return":
+            values["returns"] = range(t, t + horizon)
+        separate = config.rewards_from == "rp"
+        reconstructed = guide == "critic" and config.current_state == "reconstructed"
+        last_state = last if details or separate else t + horizon if guide == "critic" else t + 1
+        queries: dict[str, range] = {"states": range(t if reconstructed else t + 1, last_state)}
+        if not separate:
+            queries |= values
+        predicted = self._ask(window, candidates, queries)
+        states = predicted["states"]  # normalised
+        later_states = states[:, :, 1:] if reconstructed else states  # from t + 1 on
+        if separate:
+            predicted |= self._ask(window, candidates, values, later_states)
+        rewards = self._units.denormalise("rewards", predicted["rewards"]).squeeze(-1)  # (B, N, h or h - 1)
+        if guide == "return":
+            # g_{t+n}, as plain sums: each step's token has that step's own scale.
+            tokens = self._units.denormalise("returns", predicted["returns"]).squeeze(-1)
+            timesteps = self._tensor(context.timesteps)[:, None, None] + torch.arange(horizon, device=self.device)
+            terminal_values = to_sum(tokens, timesteps, self.prompt.scale, self.prompt.time_limit)
+        else:
+            current = (
+                states[:, :, :1]
+                if reconstructed
+                else window.states[:, None, -1:].expand(-1, config.num_candidates, -1, -1)
+            )
+            visited = torch.cat([current, later_states[:, :, : horizon - 1]], dim=2)  # s_t..s_{t+h-1}
+            assert self._critic is not None
+            terminal_values = self._critic.q_min(
+                self._units.denormalise("states", visited), candidates[:, :, :horizon].contiguous()
+            )
+        return _Imagined(later_states, rewards, terminal_values)
+
+    def _ask(
+        self, window: Window, candidates: Tensor, queries: Mapping[str, range], imagined: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """`Inference.predict` without the modalities of which no step is wanted; those come back empty."""
+        wanted = {name: steps for name, steps in queries.items() if len(steps)}
+        answers = self._inference.predict(window, candidates, wanted, imagined) if wanted else {}
+        for name in queries:
+            if name not in answers:
+                dim = self._units.observation_dim if name == "states" else 1
+                answers[name] = candidates.new_zeros(*candidates.shape[:2], 0, dim)
+        return answers
+
+    def _window(self, context: PlanningContext, t: int) -> Window:
+        returns = self.prompt.values(
+            context.timesteps,
+            context.positions,
+            self.segment_length,
+            self.config.return_prompt,
+            self.config.return_ratio,
+        )
+        return Window(
+            states=self._units.normalise("states", self._tensor(context.observations[:, : t + 1])),
+            actions=self._tensor(context.actions[:, :t]),
+            returns=self._units.normalise("returns", self._tensor(returns).unsqueeze(-1)),
+        )
+
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+    def _guide_or_error(self, guide: Guide) -> Guide:
+        if guide not in ("none", "return", "critic"):
+            raise UserError(f"planner.guide is {guide!r}; it must be none, return or critic")
+        if guide == "critic" and self._critic is None:
+            raise UserError("planner.guide is critic, but there is no critic: train one, or use guide return or none")
+        return guide
+
+
+@dataclass(frozen=True)
+class _Imagined:
+    states: Tensor  # (B, N, steps decoded, observation_dim), normalised, from t + 1 on
+    rewards: Tensor  # (B, N, h or h - 1), raw
+    terminal_values: Tensor  # (B, N, h)
+
+
+def _check(config: PlannerConfig, segment_length: int) -> None:
+    """Raises UserError for a setting out of its range."""
+    if not 0 <= config.context_length < segment_length:
+        raise UserError(
+            f"planner.context_length is {config.context_length}; segments of {segment_length} steps allow 0 to "
+            f"{segment_length - 1}"
+        )
+    if config.num_candidates < 1:
+        raise UserError(f"planner.num_candidates is {config.num_candidates}; it must be at least 1")
+    if config.horizon < 0:
+        raise UserError(f"planner.horizon is {config.horizon}; it must be 0 (no cap) or a number of steps")
+    if not 0.0 <= config.td_lambda <= 1.0:
+        raise UserError(f"planner.td_lambda is {config.td_lambda}; it must lie in [0, 1]")
+
+
+def _numpy(values: Tensor) -> NDArray[Any]:
+    result: NDArray[Any] = values.cpu().numpy()
+    return result
+
+
+def _merge(plans: list[Plan], groups: list[NDArray[np.int64]]) -> Plan:
+    """One plan with the rows in the context's order."""
+    if len(plans) == 1:
+        return plans[0]
+    rows = np.concatenate(groups)
+    order = np.argsort(rows)
+    actions = np.concatenate([plan.actions for plan in plans])[order]
+    considered = [plan.details for plan in plans if plan.details is not None]
+    if not considered:
+        return Plan(actions)
+    merged = {
+        field.name: _concatenate([getattr(part, field.name) for part in considered])[order]
+        for field in fields(PlanDetails)
+    }
+    return Plan(actions, PlanDetails(**merged))
+
+
+def _concatenate(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenation along the first axis; the axis of steps (the third) is padded with NaN to the longest."""
+    if parts[0].ndim > 2:
+        longest = max(part.shape[2] for part in parts)
+        parts = [
+            np.pad(
+                part,
+                [(0, longest - part.shape[2]) if axis == 2 else (0, 0) for axis in range(part.ndim)],
+                constant_values=np.nan,
+            )
+            for part in parts
+        ]
+    return np.concatenate(parts)

@@ -1,0 +1,234 @@
+"""Algorithm 1 against its slow version, and the promises of a plan."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from m3pc_ray.config import PlannerConfig
+from m3pc_ray.errors import UserError
+from m3pc_ray.planning.planner import ForwardPlanner
+from m3pc_ray.planning.randomness import decision_noise
+from tests.planning.factory import (
+    ACTION_DIM,
+    OBSERVATION_DIM,
+    TIME_LIMIT,
+    fresh_seed,
+    make_context,
+    make_critic,
+    make_model,
+    make_prompt,
+)
+from tests.planning.slow_algorithm import slow_plan
+
+DISCOUNT = 0.95
+
+
+def make_planner(seed: int, scale: str = "average", model_sizes: dict[str, int] | None = None, **settings: Any):
+    model = make_model(seed, **(model_sizes or {}))
+    config = PlannerConfig(**{"precision": "float32", "num_candidates": 6, **settings})
+    return ForwardPlanner(model, make_critic(seed, model), config, DISCOUNT, make_prompt(seed, scale)), model
+
+
+def assert_near(ours: np.ndarray, expected: np.ndarray, message: str, tolerance: float = 2e-5) -> None:
+    """Equal within `tolerance` of the scale, at least 1; NaN only where NaN is expected."""
+    assert ours.shape == expected.shape, message
+    assert (np.isnan(ours) == np.isnan(expected)).all(), message
+    ours, expected = np.nan_to_num(ours), np.nan_to_num(expected)
+    scale = max(1.0, np.abs(expected).max(initial=0.0))
+    assert np.abs(ours - expected).max(initial=0.0) < tolerance * scale, message
+
+
+@pytest.mark.parametrize("engine", ["plain", "fast"])
+@pytest.mark.parametrize("guide", ["return", "critic"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rewards_from": "rp", "horizon": 3},
+        {"current_state": "reconstructed", "horizon": 0},
+        {"rewards_from": "rp", "current_state": "reconstructed", "td_lambda": 0.9, "horizon": 2},
+        {"horizon": 1, "return_ratio": 0.7},
+    ],
+)
+def test_planner_equals_the_slow_algorithm(engine: str, guide: Any, settings: dict[str, Any]) -> None:
+    """At the start of an episode, early in it, in its middle and across its time limit, in one call."""
+    seed = fresh_seed()
+    timesteps = [0, 9, 2, TIME_LIMIT - 2]
+    scale = "sum" if settings.get("horizon") == 3 else "average"
+    planner, model = make_planner(seed, scale, engine=engine, num_candidates=3, **settings)
+    context = make_context(seed, timesteps, context_length=3)
+    plan = planner.plan(context, guide=guide, details=True)
+    positions = np.minimum(timesteps, 3)
+    noise = [decision_noise(context.keys[b : b + 1], 3, 8 - t, ACTION_DIM)[0][0] for b, t in enumerate(positions)]
+    with torch.no_grad():
+        expected = slow_plan(model, planner._critic, planner.config, DISCOUNT, planner.prompt, context, noise, guide)
+    assert plan.details is not None
+    for b, t in enumerate(positions):
+        message = f"environment {b}, seed {seed}"
+        steps = 8 - t
+        horizon = min(planner.config.horizon or steps, steps)
+        assert_near(plan.details.candidates[b, :, :steps], expected["candidates"][b], message)
+        assert_near(plan.details.predicted_states[b, :, : steps - 1], expected["states"][b], message)
+        assert_near(plan.details.predicted_rewards[b, :, :horizon], expected["rewards"][b], message)
+        assert_near(plan.details.utilities[b], expected["utilities"][b], message, tolerance=1e-5 * TIME_LIMIT)
+        assert_near(plan.actions[b], expected["actions"][b], message, tolerance=1e-3)
+        assert np.isnan(plan.details.candidates[b, :, steps:]).all()
+
+
+@pytest.mark.parametrize("guide", ["none", "return", "critic"])
+@pytest.mark.parametrize("position", range(8))
+def test_engine_equals_oracle_at_every_horizon(position: int, guide: Any) -> None:
+    seed = fresh_seed()
+    for horizon in range(8 - position + 1):
+        plans = []
+        for engine in ("plain", "fast"):
+            planner, _ = make_planner(seed, engine=engine, horizon=horizon, context_length=position)
+            context = make_context(seed, [position + 5, position, position + 1], context_length=position)
+            plans.append(planner.plan(context, guide=guide, details=True))
+        plain, fast = plans
+        message = f"seed {seed}, position {position}, horizon {horizon}, guide {guide}"
+        assert_near(fast.actions, plain.actions, message, tolerance=1e-3)
+        assert (fast.details is None) == (guide == "none")
+        if fast.details is not None and plain.details is not None:
+            for field in dataclasses.fields(fast.details):
+                ours, theirs = getattr(fast.details, field.name), getattr(plain.details, field.name)
+                tolerance = 1e-3 if field.name in ("probabilities", "effective_sample_size") else 1e-5
+                if field.name in ("utilities", "terminal_values"):
+                    tolerance *= TIME_LIMIT  # undoing the averages magnifies what is left of differences
+                assert_near(ours, theirs, f"{field.name}, {message}", tolerance)
+
+
+@pytest.mark.parametrize("sample", [False, True])
+@pytest.mark.parametrize("guide", ["none", "return", "critic"])
+def test_a_decision_does_not_depend_on_its_company(guide: Any, sample: bool) -> None:
+    planner, _ = make_planner(0)
+    context = make_context(1, [0, 7, 1, 12, 3], context_length=3)
+    together = planner.plan(context, guide=guide, sample=sample)
+    for rows in ([0], [3], [4, 1], [2, 3, 0]):
+        apart = planner.plan(context.select(rows), guide=guide, sample=sample)
+        np.testing.assert_allclose(apart.actions, together.actions[rows], atol=1e-4)
+
+
+@pytest.mark.parametrize("guide", ["return", "critic"])
+@pytest.mark.parametrize("rewards_from", ["fd", "rp"])
+def test_details_change_nothing(guide: Any, rewards_from: str) -> None:
+    planner, _ = make_planner(0, rewards_from=rewards_from)
+    context = make_context(1, [0, 7, 1], context_length=3)
+    for sample in (False, True):
+        with_details = planner.plan(context, guide=guide, sample=sample, details=True)
+        without = planner.plan(context, guide=guide, sample=sample)
+        assert without.details is None
+        np.testing.assert_allclose(with_details.actions, without.actions, atol=1e-4)
+
+
+def test_what_was_considered_explains_the_action() -> None:
+    planner, _ = make_planner(0, num_candidates=50, utility_sharpness_critic=3.0)
+    context = make_context(1, [0, 7, 30], context_length=3)
+    averaged, sampled = (planner.plan(context, sample=sample, details=True) for sample in (False, True))
+    details = averaged.details
+    assert details is not None
+    assert sampled.details is not None
+    shifted = 3.0 * (details.utilities - details.utilities.max(1, keepdims=True))
+    expected = np.exp(shifted) / np.exp(shifted).sum(1, keepdims=True)
+    np.testing.assert_allclose(details.probabilities, expected, rtol=1e-3)
+    mean = (details.probabilities[..., None] * details.candidates[:, :, 0]).sum(1)
+    np.testing.assert_allclose(averaged.actions, mean, atol=1e-5)
+    np.testing.assert_allclose(details.effective_sample_size, 1 / (expected**2).sum(1), rtol=1e-3)
+    assert (details.chosen == -1).all()
+    for row, chosen in enumerate(sampled.details.chosen):
+        np.testing.assert_array_equal(sampled.actions[row], sampled.details.candidates[row, chosen, 0])
+
+
+def test_candidates_are_sampled_with_their_probability() -> None:
+    """Same situation, 4000 keys: the frequency of each candidate's rank follows eq. 4."""
+    planner, _ = make_planner(0, num_candidates=3, utility_sharpness_critic=4.0, horizon=1)
+    context = make_context(1, [5], context_length=3).select([0] * 4000)
+    context.keys[:, 2] = np.arange(4000)
+    details = planner.plan(context, sample=True, details=True).details
+    assert details is not None
+    rank_of = np.argsort(np.argsort(details.probabilities, axis=1), axis=1)
+    chosen_rank = rank_of[np.arange(4000), details.chosen]
+    expected = np.sort(details.probabilities, axis=1).mean(0)
+    observed = np.bincount(chosen_rank, minlength=3) / 4000
+    assert expected.max() - expected.min() > 0.05, "the test needs unequal probabilities"
+    np.testing.assert_allclose(observed, expected, atol=0.03)
+
+
+def test_without_guide_the_distribution_acts() -> None:
+    planner, model = make_planner(0)
+    context = make_context(1, [6], context_length=3)
+    mean_action = planner.plan(context, guide="none").actions
+    many = context.select([0] * 3000)
+    many.keys[:, 2] = np.arange(3000)
+    samples = planner.plan(many, guide="none", sample=True).actions
+    np.testing.assert_allclose(np.median(samples, axis=0), mean_action[0], atol=0.06)  # tanh keeps medians
+    assert samples.std(0).min() > 0.01
+
+
+def test_new_weights_are_used_and_equal_a_new_planner() -> None:
+    planner, model = make_planner(0)
+    context = make_context(1, [6, 0], context_length=3)
+    before = planner.plan(context).actions
+    other, other_model = make_planner(17)
+    expected = other.plan(context).actions
+    arrays = {name: value.numpy() for name, value in other_model.state_dict().items()}
+    critic_arrays = {name: value.numpy() for name, value in other._critic.state_dict().items()}
+    for array in itertools.chain(arrays.values(), critic_arrays.values()):
+        array.setflags(write=False)  # as they come out of Ray's object store
+    planner.prompt = other.prompt
+    planner.load_weights(arrays, critic_arrays)
+    np.testing.assert_allclose(planner.plan(context).actions, expected, atol=1e-5)
+    assert np.abs(before - expected).max() > 1e-3
+
+
+def test_low_precision_plans_alike() -> None:
+    context = make_context(1, [6, 0, 9], context_length=3, observation_dim=OBSERVATION_DIM)
+    utilities = []
+    for precision in ("float32", "bfloat16"):
+        planner, _ = make_planner(0, precision=precision, num_candidates=64)
+        details = planner.plan(context, details=True).details
+        assert details is not None
+        utilities.append(details.utilities)
+    for exact, rough in zip(*utilities, strict=True):
+        assert np.corrcoef(exact, rough)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"context_length": 8}, "planner.context_length is 8"),
+        ({"num_candidates": 0}, "planner.num_candidates is 0"),
+        ({"horizon": -1}, "planner.horizon is -1"),
+        ({"td_lambda": 1.5}, "planner.td_lambda is 1.5"),
+        ({"guide": "oracle"}, "planner.guide is 'oracle'"),
+        ({"precision": "float8"}, "precision is 'float8'"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        make_planner(0, **settings)
+
+
+def test_critic_guide_without_critic() -> None:
+    model = make_model(0)
+    with pytest.raises(UserError, match="there is no critic"):
+        ForwardPlanner(model, None, PlannerConfig(guide="critic"), DISCOUNT, make_prompt(0))
+    planner = ForwardPlanner(model, None, PlannerConfig(guide="return"), DISCOUNT, make_prompt(0))
+    context = make_context(1, [6], context_length=3)
+    assert planner.plan(context).actions.shape == (1, ACTION_DIM)
+    with pytest.raises(UserError, match="there is no critic"):
+        planner.plan(context, guide="critic")
+
+
+def test_malformed_contexts_are_refused() -> None:
+    planner, _ = make_planner(0)
+    context = make_context(1, [6, 2], context_length=3)
+    context.observations[1, 0, 0] = np.inf
+    with pytest.raises(UserError, match="observations of environment 1"):
+        planner.plan(context)
+    with pytest.raises(UserError, match=r"planner\.context_length is 3"):
+        planner.plan(make_context(1, [6], context_length=2))
