@@ -39,7 +39,7 @@ class MetricLogger:
         self._logging = logging
         self._tensorboard: Any = None
         self._purge_step: int | None = None
-        self._wandb = _wandb_run(self.run, logging) if logging.wandb != "off" else None
+        self._wandb = _wandb_run(self.run, logging)
         if self._wandb is not None:
             self._wandb.define_metric(f"{stream}/*", step_metric=f"{stream}/step")
         _mend_last_line(self.run.metrics_path)
@@ -148,7 +148,9 @@ def _plain(value: Any) -> Any:
 
 
 def _wandb_run(run: RunFolder, logging: LoggingConfig) -> Any:
-    """The process's Weights & Biases run; one per run folder, continued on resume."""
+    """The process's Weights & Biases run, one per run folder, continued on resume; None where it is off."""
+    if logging.wandb == "off":
+        return None
     try:
         import wandb
     except ImportError as error:
