@@ -138,6 +138,10 @@ class CriticConfig:
     """Discount gamma, of the critic and of planning."""
     learning_rate: float = 3e-4
     """Adam's learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate offline: cosine to 0 at the last update, or constant (the authors); online it is constant."""
+    scoring: Literal["target", "online"] = "target"
+    """Q networks that score plans: the Polyak averages, or the newest ones (the authors)."""
     polyak: float = 5e-3
     """Rate at which the target Q networks follow."""
     bootstrap_through_terminations: bool = False

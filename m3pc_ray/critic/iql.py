@@ -49,6 +49,7 @@ class IQLCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.observation_dim, self.action_dim = observation_dim, action_dim
+        self.score_with_target = config.scoring == "target"
         self.q = ParallelMLP(2, observation_dim + action_dim, config.hidden_width)
         self.q_target = ParallelMLP(2, observation_dim + action_dim, config.hidden_width)
         self.q_target.load_state_dict(self.q.state_dict())
@@ -63,10 +64,14 @@ class IQLCritic(nn.Module):
         return (observations - self.states_mean) / self.states_std
 
     def q_min(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """min(Q1, Q2), shape (...,), of raw observations (..., observation_dim) and actions (..., action_dim)."""
+        """min(Q1, Q2), shape (...,), of raw observations (..., observation_dim) and actions (..., action_dim).
+
+        Which Qs, the Polyak averages or the newest, is the setting `critic.scoring`.
+        """
         leading = observations.shape[:-1]
         inputs = torch.cat([self.standardise(observations), actions], dim=-1).flatten(0, -2)
-        return self.q(inputs).amin(0).view(leading)
+        network = self.q_target if self.score_with_target else self.q
+        return network(inputs).amin(0).view(leading)
 
     def value(self, observations: Tensor) -> Tensor:
         """V, shape (...,), of raw observations (..., observation_dim)."""

@@ -84,7 +84,7 @@ class IQLTrainer:
     Args:
         critic: trained in place.
         config: its settings.
-        dtype: of the product between the hidden layers; bfloat16 changes trained values by under 0.1 % (docs/results.md).
+        dtype: of the product between the hidden layers; see docs/results.md for what bfloat16 changes.
     """
 
     def __init__(self, critic: IQLCritic, config: CriticConfig, dtype: torch.dtype = torch.float32) -> None:
@@ -99,9 +99,10 @@ class IQLTrainer:
         return {"critic_optimizer": self.optimizer}
 
     @torch.no_grad()
-    def update(self, batch: Batch) -> dict[str, Tensor]:
+    def update(self, batch: Batch, learning_rate_factor: float = 1.0) -> dict[str, Tensor]:
         """One gradient step and one Polyak step; returns the scalars `value_loss` and `q_loss`."""
         value_loss, q_loss = self.backward(batch)
+        self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * learning_rate_factor
         self.optimizer.step()
         torch._foreach_lerp_(self._target, self._online, self.config.polyak)
         return {"value_loss": value_loss, "q_loss": q_loss}

@@ -152,6 +152,7 @@ class TrajectoryModel(nn.Module):
         dims = {"states": observation_dim, "returns": 1, "actions": action_dim, "rewards": 1}
         self.embed = nn.ModuleDict({name: nn.Linear(dims[name], width) for name in MODALITIES})
         self.modality_embedding = nn.Parameter(torch.zeros(4, width))
+        self.step_embedding: Tensor
         self.register_buffer("step_embedding", sine_cosine_embedding(config.segment_length, width), persistent=False)
         self.encoder = nn.ModuleList([TransformerLayer(config) for _ in range(config.encoder_layers)])
         self.encoder_norm = LayerNorm(width)

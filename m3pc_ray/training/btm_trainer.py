@@ -16,10 +16,10 @@ from m3pc_ray.model.masks import draw_masks
 from m3pc_ray.model.network import TrajectoryModel
 
 
-def schedule_factor(config: PretrainConfig, step: int, progress: float) -> float:
+def schedule_factor(schedule: str, warmup_steps: int, step: int, progress: float) -> float:
     """Learning-rate factor in [0, 1]: linear warm-up over `warmup_steps`, then cosine to 0 at `progress` 1."""
-    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    if config.schedule == "constant":
+    warmup = min(1.0, (step + 1) / max(1, warmup_steps))
+    if schedule == "constant":
         return warmup
     return warmup * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 

@@ -81,7 +81,7 @@ class TransitionData:
     ) -> None:
         terminated = trajectories.terminated()
         next_observations = trajectories.next_observations()
-        known = np.isfinite(next_observations).all(axis=1)
+        known = np.asarray(np.isfinite(next_observations).all(axis=1))
         keep = known | terminated
         next_observations = np.where(known[:, None], next_observations, trajectories.observations)
         arrays = {

@@ -122,9 +122,10 @@ class Pretraining:
         while not pace.finished:
             started = time.monotonic()
             steps = min(CRITIC_STEPS_PER_CALL, pace.total_steps - pace.step)
+            factor = schedule_factor(config.critic.schedule, 0, pace.step, pace.progress)
             for _ in range(steps):
                 batch = self.transitions.sample(self.transition_rng, config.critic.batch_size)
-                metrics = self.critic_trainer.update(batch)
+                metrics = self.critic_trainer.update(batch, factor)
             pace.advance(time.monotonic() - started, steps)
             if pace.step % (config.pretrain.log_every * CRITIC_STEPS_PER_CALL) < CRITIC_STEPS_PER_CALL or pace.finished:
                 row = self._finite({name: float(value) for name, value in metrics.items()}, "critic", pace.step)
@@ -143,7 +144,7 @@ class Pretraining:
         started = time.monotonic()
         while not pace.finished:
             tokens, valid = self.segments.sample(self.segment_rng, config.batch_size)
-            factor = schedule_factor(config, pace.step, pace.progress)
+            factor = schedule_factor(config.schedule, config.warmup_steps, pace.step, pace.progress)
             metrics = self.btm_trainer.update(tokens, valid, factor)
             now = time.monotonic()
             pace.advance(now - started)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from m3pc_ray.model.masks import make_test_mask
-from m3pc_ray.model.network import TrajectoryModel
+from m3pc_ray.model.network import Prediction, TrajectoryModel
 from m3pc_ray.training.data import SegmentData
 
 VALIDATION_SEGMENTS = 1024
@@ -23,10 +23,10 @@ def validation_errors(
     against the logged action). `t` is the current step in the window, as at test time.
 
     Returns:
-        `action_error/<mask>` at step t for the return-conditioned, inverse-dynamics and cloning masks,
-        `states_error/<k>_ahead` and `rewards_error` of the forward-dynamics mask, `returns_error` at t and
-        `rewards_error/reward_prediction` of the reward-prediction mask, `states_error/inpainting` between t and the last step, `negative_log_likelihood`
-        and `entropy` of the return-conditioned mask at step t.
+        `action_error/<mask>` at step t (return-conditioned, inverse-dynamics and cloning masks);
+        `states_error/<k>_ahead` and `rewards_error` (forward-dynamics mask); `returns_error` at t and
+        `rewards_error/reward_prediction` (reward-prediction mask); `states_error/inpainting` between t and the last
+        step; `negative_log_likelihood` and `entropy` of the action at t (return-conditioned mask).
     """
     rows, valid = data.index.sample(np.random.default_rng([seed, 7]), min(VALIDATION_SEGMENTS, data.index.num_segments))
     whole = valid.all(axis=1)
@@ -38,7 +38,7 @@ def validation_errors(
     model.eval()
     errors: dict[str, float] = {}
 
-    def predict(name: str):  # type: ignore[no-untyped-def]
+    def predict(name: str) -> Prediction:
         return model(tokens, make_test_mask(name, length, t), exists, dtype)
 
     def mean_square(difference: torch.Tensor) -> float:
