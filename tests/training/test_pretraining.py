@@ -1,0 +1,209 @@
+"""Pretraining: resumed equals uninterrupted, bit for bit; budgets; what is trained; the tensors of the data."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from m3pc_ray.config import CriticConfig, DataConfig, LoggingConfig, ModelConfig, PretrainConfig, RunConfig
+from m3pc_ray.errors import UserError
+from m3pc_ray.training.btm_trainer import schedule_factor
+from m3pc_ray.training.checkpoints import load_checkpoint
+from m3pc_ray.training.data import SegmentData, TransitionData
+from m3pc_ray.training.pacing import Pace
+from m3pc_ray.training.pretraining import Pretraining
+from m3pc_ray.training.run_folder import RunFolder
+from m3pc_ray.trajectories.episodes import DatasetMetadata, EpisodeEnd, Trajectories
+from m3pc_ray.trajectories.statistics import compute_statistics
+
+TIME_LIMIT = 30
+
+
+def make_trajectories(seed: int = 0) -> Trajectories:
+    """Random episodes of a two-dimensional point pushed around, with every kind of end."""
+    rng = np.random.default_rng(seed)
+    lengths = [30, 12, 5, 20, 30, 9, 14, 18]
+    ends = [EpisodeEnd.TIME_LIMIT, EpisodeEnd.TERMINATED, EpisodeEnd.TERMINATED, EpisodeEnd.CUT]
+    ends = [*ends, EpisodeEnd.TIME_LIMIT, EpisodeEnd.TERMINATED, EpisodeEnd.TERMINATED, EpisodeEnd.CUT]
+    steps = sum(lengths)
+    actions = rng.uniform(-1, 1, (steps, 2)).astype(np.float32)
+    observations = rng.normal(size=(steps, 3)).astype(np.float32)
+    finals = rng.normal(size=(8, 3)).astype(np.float32)
+    finals[7] = np.nan  # the file ended before the last next observation
+    return Trajectories(
+        observations=observations,
+        actions=actions,
+        rewards=(observations[:, 0] + actions[:, 0]).astype(np.float32),
+        episode_starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        episode_ends=np.array(ends, dtype=np.int8),
+        final_observations=finals,
+        metadata=DatasetMetadata(
+            name="points",
+            environment_id="Points-v0",
+            observation_low=(-np.inf,) * 3,
+            observation_high=(np.inf,) * 3,
+            action_low=(-1.0, -1.0),
+            action_high=(1.0, 1.0),
+            max_episode_steps=TIME_LIMIT,
+        ),
+    )
+
+
+def make_config(**pretrain: object) -> RunConfig:
+    settings = {"steps": 12, "batch_size": 16, "warmup_steps": 3, "validate_every": 5, "log_every": 1, "threads": 1}
+    return RunConfig(
+        device="cpu",
+        data=DataConfig(dataset="points", validation_fraction=0.3),
+        model=ModelConfig(width=16, heads=2, dropout=0.1),
+        critic=CriticConfig(updates=40, batch_size=8, hidden_width=16),
+        pretrain=PretrainConfig(**{**settings, **pretrain}),  # type: ignore[arg-type]
+        logging=LoggingConfig(tensorboard=False),
+    )
+
+
+class Interruption:
+    """Raises KeyboardInterrupt once a phase has done so many steps, as Ctrl-C would."""
+
+    def __init__(self, phase: str, step: int) -> None:
+        self.phase, self.step = phase, step
+
+    def __call__(self, phase: str, pace: Pace, row: dict[str, float]) -> None:
+        if phase == self.phase and pace.step >= self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("phase", "step"), [("critic", 20), ("btm", 4), ("btm", 7)])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, phase: str, step: int, optimizer: str) -> None:
+    config, trajectories = make_config(optimizer=optimizer, precision="bfloat16"), make_trajectories()
+    config = dataclasses.replace(config, pretrain=dataclasses.replace(config.pretrain, log_every=1))
+    straight = RunFolder.create(tmp_path / "straight", config, "pretrain")
+    errors = Pretraining(straight, config, trajectories).train()
+    broken = RunFolder.create(tmp_path / "broken", config, "pretrain")
+    with pytest.raises(KeyboardInterrupt):
+        Pretraining(broken, config, trajectories).train(Interruption(phase, step))
+    assert broken.summary()["status"] == "interrupted"
+    torch.manual_seed(12345)  # whatever the next process has drawn before
+    assert Pretraining.resume(broken, trajectories).train() == errors
+    assert broken.summary()["status"] == "finished"
+    (expected, expected_state), (got, got_state) = load_checkpoint(straight), load_checkpoint(broken)
+    assert expected.keys() == got.keys()
+    assert {"btm", "critic", "btm_adamw", "btm_multiplier", "critic_optimizer", "multiplier"} <= got.keys()
+    for group, tensors in expected.items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, got[group][name]), f"{group} {name}"
+    assert expected_state["random"] == got_state["random"]
+    assert (got_state["btm_updates"], got_state["critic_updates"]) == (12, 40)
+
+
+def test_training_changes_every_learnt_tensor_and_lowers_the_loss(tmp_path: Path) -> None:
+    config = make_config(steps=60, components="btm", validate_every=0, log_every=1)
+    run = RunFolder.create(tmp_path / "run", config, "pretrain")
+    pretraining = Pretraining(run, config, make_trajectories())
+    before = {name: value.clone() for name, value in pretraining.models.model.named_parameters()}
+    rows: list[float] = []
+    pretraining.train(lambda phase, pace, row: rows.append(row["loss"]))
+    same = [name for name, value in pretraining.models.model.named_parameters() if torch.equal(value, before[name])]
+    assert same == []
+    assert np.mean(rows[-10:]) < 0.85 * np.mean(rows[:10])
+    assert load_checkpoint(run)[1]["critic_updates"] == 0
+
+
+def test_critic_alone(tmp_path: Path) -> None:
+    config = make_config(components="critic")
+    run = RunFolder.create(tmp_path / "run", config, "pretrain")
+    pretraining = Pretraining(run, config, make_trajectories())
+    before = {name: value.clone() for name, value in pretraining.models.model.state_dict().items()}
+    pretraining.train()
+    state = load_checkpoint(run)[1]
+    assert (state["btm_updates"], state["critic_updates"]) == (0, 40)
+    assert all(torch.equal(value, before[name]) for name, value in pretraining.models.model.state_dict().items())
+
+
+def test_divergence_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
+    config = make_config(components="btm")
+    run = RunFolder.create(tmp_path / "run", config, "pretrain")
+    pretraining = Pretraining(run, config, make_trajectories())
+    with torch.no_grad():
+        pretraining.models.model.mask_tokens[:] = torch.nan
+    with pytest.raises(UserError, match=r"not finite.*pretrain\.learning_rate"):
+        pretraining.train()
+    assert run.summary()["status"] == "failed"
+
+
+def test_entropy_multiplier_moves_towards_the_target(tmp_path: Path) -> None:
+    for target, direction in ((50.0, 1), (-50.0, -1)):
+        config = make_config(components="btm", entropy_target=target, entropy_multiplier_learning_rate=1e-2)
+        run = RunFolder.create(tmp_path / f"run{direction}", config, "pretrain")
+        pretraining = Pretraining(run, config, make_trajectories())
+        before = pretraining.btm_trainer.entropy_multiplier
+        pretraining.train()
+        assert (pretraining.btm_trainer.entropy_multiplier - before) * direction > 0
+
+
+def test_pace_by_steps_is_the_share_of_steps() -> None:
+    pace = Pace(4)
+    seen = []
+    while not pace.finished:
+        pace.advance(1.0)
+        seen.append(pace.progress)
+    assert seen == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_pace_by_budget_ends_with_the_time_on_a_machine_that_slows_down() -> None:
+    pace = Pace(10_000, budget_seconds=100.0)
+    progress = []
+    while not pace.finished:
+        pace.advance(0.05 if pace.step < 500 else 0.2)
+        progress.append(pace.progress)
+    assert pace.seconds == pytest.approx(100.0, abs=0.3)
+    assert pace.step == pytest.approx(500 + 375, abs=3)
+    assert progress == sorted(progress)
+    assert progress[-1] == pytest.approx(1.0, abs=0.02)
+
+
+def test_pace_by_budget_stops_at_the_most_steps() -> None:
+    pace = Pace(100, budget_seconds=1000.0, most_steps=100)
+    while not pace.finished:
+        pace.advance(0.01)
+    assert pace.step == 100
+    assert pace.seconds < 2.0
+
+
+def test_schedule() -> None:
+    assert schedule_factor("cosine", 10, 0, 0.0) == pytest.approx(0.1)
+    assert schedule_factor("cosine", 10, 500, 0.5) == pytest.approx(0.5)
+    assert schedule_factor("cosine", 0, 500, 1.0) == pytest.approx(0.0)
+    assert schedule_factor("constant", 10, 500, 0.9) == 1.0
+
+
+def test_segment_data_hides_what_does_not_exist() -> None:
+    trajectories = make_trajectories()
+    statistics = compute_statistics(trajectories, "average", TIME_LIMIT)
+    bounds = np.full(2, -1.0), np.full(2, 1.0)
+    data = SegmentData(trajectories, statistics, "average", TIME_LIMIT, 8, *bounds)
+    rows, valid = data.index.all_segments()
+    tokens, exists = data.gather(rows, valid)
+    assert exists is not None
+    cut = np.repeat(trajectories.episode_ends == EpisodeEnd.CUT, trajectories.lengths)[rows]
+    for index in range(4):
+        expected = valid & ~cut if index == 1 else valid
+        np.testing.assert_array_equal(exists[:, index].numpy(), expected)
+    expected_states = (trajectories.observations[rows] - statistics.states_mean) / statistics.states_std
+    np.testing.assert_allclose(tokens["states"].numpy(), expected_states, rtol=1e-5, atol=1e-6)
+    assert all(torch.isfinite(values).all() for values in tokens.values())
+
+
+def test_transition_data_leaves_out_only_the_unknown_successor() -> None:
+    trajectories = make_trajectories()
+    data = TransitionData(trajectories, np.full(2, -1.0), np.full(2, 1.0))
+    assert len(data.flat["rewards"]) == trajectories.num_steps - 1
+    assert torch.isfinite(data.flat["next_observations"]).all()
+    assert int(data.flat["terminated"].sum()) == 4
+    batch = data.sample(np.random.default_rng(0), 500)
+    # Every sampled row is a row of the data set: its reward is the sum it was made with.
+    torch.testing.assert_close(batch["rewards"], batch["observations"][:, 0] + batch["actions"][:, 0])
