@@ -173,6 +173,8 @@ class Agent:
         """
         single = np.ndim(observation) == 1
         batch = np.asarray(observation, dtype=np.float32)
+        if batch.ndim not in (1, 2) or batch.shape[-1] != self.observation_dim:
+            raise UserError(self._shape_message(batch.shape))
         plan = self.plan(batch[np.newaxis] if single else batch, episode_start, deterministic)
         actions = to_environment_range(plan.actions, self.action_low, self.action_high)
         return actions[0] if single else actions
@@ -248,13 +250,16 @@ class Agent:
     def _check_observations(self, observations: npt.ArrayLike) -> FloatArray:
         values = np.asarray(observations, dtype=np.float32)
         if values.ndim != 2 or values.shape[1] != self.observation_dim or len(values) == 0:
-            needed = f"({self.observation_dim},) or (environments, {self.observation_dim})"
-            raise UserError(f"observation has shape {values.shape}; {self.environment_id} needs {needed}")
+            raise UserError(self._shape_message(values.shape))
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
             row, column = bad[0]
             raise UserError(f"observation of environment {row} is {values[row, column]} at index {column}")
         return values
+
+    def _shape_message(self, shape: tuple[int, ...]) -> str:
+        needed = f"({self.observation_dim},) or (environments, {self.observation_dim})"
+        return f"observation has shape {shape}; {self.environment_id} needs {needed}"
 
     def _check_starts(
         self, episode_start: bool | npt.ArrayLike | None, rows: npt.NDArray[np.int64]
