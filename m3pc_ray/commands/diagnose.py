@@ -14,7 +14,19 @@ prediction errors per test-time mask: on the run's held-out episodes if it is th
   m3pc diagnose --run runs/hopper --dataset data.hdf5 --states 20 --json diagnosis.json
   m3pc diagnose --run runs/hopper --planner critic --planner.utility_sharpness_critic 0.3
 
-Only for environments simulated by MuJoCo. What the figures mean: docs/metrics.md."""
+Reading the table, per planner, means over the states, ± standard error:
+  rank correlation        of utility with the real return within a state: 1 knows the best candidate, 0 is noise
+  ... rewards             of the predicted with the real reward of the planned steps: the model's share
+  ... critic              of min(Q1, Q2) of the first action with the real return: the critic alone
+  ... true model          of the utility over the real states and rewards: what a perfect model would reach
+  ... ceiling             between two executions with a hundredth of noise: what can be foreseen at all
+  gain best utility       real return of the candidate it likes best, less the candidates' mean; weighted: of P
+  gain possible           of the best candidate in hindsight, less the candidates' mean
+  gain planned            of the planned action less the BTM's own, the BTM following both
+  utility spread          standard deviation within a state; sharpness x spread says how far P departs from a mean
+  states error n          of the predicted state n steps ahead; states change n: of guessing that nothing changes
+
+Only for environments simulated by MuJoCo."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,6 +33,10 @@ class VisitedStates:
     def __len__(self) -> int:
         return len(self.simulator_states)
 
+    def observations(self) -> FloatArray:
+        """(S, observation_dim), the current ones."""
+        return self.context.observations[np.arange(len(self)), self.context.positions]
+
 
 @dataclass(frozen=True)
 class Branches:
@@ -95,7 +99,9 @@ def run_branches(
     drop out. Every branch takes at most h + rollout_steps steps.
     """
     parts = []
-    with EnvironmentGroup(agent.environment_id, min(states_at_once, len(visited)) * actions.shape[1]) as group:
+    width = min(states_at_once, len(visited)) * actions.shape[1]
+    limit = actions.shape[2] + rollout_steps + 1  # beyond the branches: they must not end because they were restarted
+    with EnvironmentGroup(agent.environment_id, width, time_limit=limit) as group:
         for first in range(0, len(visited), states_at_once):
             part = slice(first, min(first + states_at_once, len(visited)))
             rows = np.arange(part.start, part.stop)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
+CEILING_NOISE = 0.01
+"""Standard deviation of the noise on the actions, in (-1, 1), by which `rank_correlation_ceiling` is measured."""
+
+
 @dataclass(frozen=True)
 class DiagnosticsConfig:
     states: int = 20
@@ -47,8 +51,11 @@ def diagnose_guide(agent: Agent, guide: Guide, visited: VisitedStates, config: D
         rank_correlation: Spearman's, of utility with the real discounted return, within a state. 1: the planner knows
             the best candidate; 0: it chooses by noise.
         rank_correlation_rewards: of the predicted with the real reward of the planned steps; the model's share.
-        rank_correlation_critic: of min(Q1, Q2) at the true state and first action with the real return (None without a
-            critic); what is left to gain where it is high and rank_correlation is not.
+        rank_correlation_critic: of min(Q1, Q2) at the true state and first action with the real return; needs no model.
+        rank_correlation_true_model: of eq. 3 with the critic over the real states and rewards; what the guide `critic`
+            would reach with a perfect model. The rest up to the ceiling is the critic's share. None without a critic.
+        rank_correlation_ceiling: between the real returns of the candidates and of the same candidates with a hundredth
+            of noise; what can be foreseen at all of what the simulator and the policy after the candidate do.
         gain_planned: real return of the planned action less that of the single mask's action, the single mask following
             both; what one planned decision is worth.
         gain_best_utility, gain_weighted: of the candidate with the highest utility, of the P-weighted candidates, less
@@ -58,6 +65,7 @@ def diagnose_guide(agent: Agent, guide: Guide, visited: VisitedStates, config: D
         utility_bias: utility less real return (the latter lacks what lies beyond the rollout).
         effective_sample_size: 1 / sum P^2 of the softmax over all candidates, and its share of them.
         states_error_n: squared error of the predicted state n steps ahead, in units of the data's variance;
+        states_change_n: the same of the guess that the state does not change, which a useful model must beat;
         rewards_error: of the predicted rewards, in units of the data's variance.
     Raises UserError for guide `none`, which considers nothing.
     """
@@ -75,16 +83,25 @@ def diagnose_guide(agent: Agent, guide: Guide, visited: VisitedStates, config: D
     chosen = np.take_along_axis(details.candidates, picked[:, :, None, None], axis=1)[:, :, :horizon]  # (S, K, h, act)
     agent.guide = "none"
     branches = run_branches(agent, visited, chosen, rollout_steps=config.rollout_steps, discount=discount)
+    noise = np.random.default_rng([config.seed, 33]).normal(0.0, CEILING_NOISE, chosen.shape)
+    shaken = run_branches(
+        agent,
+        visited,
+        np.clip(chosen + noise, -1.0, 1.0).astype(np.float32),
+        rollout_steps=config.rollout_steps,
+        discount=discount,
+    )
     decided = np.stack([plan.actions, baseline.actions], axis=1)[:, :, None, :]  # (S, 2, 1, action)
     steps_left = config.rollout_steps + horizon - 1
     decisions = run_branches(agent, visited, decided, rollout_steps=steps_left, discount=discount)
     row: dict[str, Any] = {"kind": "planner", "planner": guide, "states": len(visited), "candidates": picked.shape[1]}
     row |= {"num_candidates": total, "rollout_steps": config.rollout_steps}
     row |= _ranking(agent, visited, details, picked, chosen, branches, discount)
+    row |= _mean("rank_correlation_ceiling", rank_correlations(shaken.returns, branches.returns))
     row |= _mean("gain_planned", decisions.returns[:, 0] - decisions.returns[:, 1])
     row |= {"terminated_fraction": float(branches.terminated.mean())}
     row |= _softmax(details)
-    row |= _model_errors(agent, details, picked, branches)
+    row |= _model_errors(agent, visited, details, picked, branches)
     return row
 
 
@@ -117,6 +134,8 @@ def _ranking(
     )
     values = critic_values(agent, visited, chosen[:, :, 0])
     row |= _mean("rank_correlation_critic", None if values is None else rank_correlations(values, real))
+    truly = true_model_utilities(agent, visited, chosen, branches)
+    row |= _mean("rank_correlation_true_model", None if truly is None else rank_correlations(truly, real))
     mean = real.mean(axis=1)
     row |= _mean("gain_best_utility", np.take_along_axis(real, utilities.argmax(1)[:, None], 1)[:, 0] - mean)
     row |= _mean("gain_weighted", (probabilities * real).sum(1) - mean)
@@ -140,19 +159,22 @@ def _softmax(details: PlanDetails) -> dict[str, Any]:
 
 
 def _model_errors(
-    agent: Agent, details: PlanDetails, picked: npt.NDArray[np.int64], branches: Branches
+    agent: Agent, visited: VisitedStates, details: PlanDetails, picked: npt.NDArray[np.int64], branches: Branches
 ) -> dict[str, Any]:
     model = agent.planner.model
     states_std = model.get_buffer("states_std").cpu().numpy()
     rewards_std = float(model.get_buffer("rewards_std"))
     predicted = np.take_along_axis(details.predicted_states, picked[:, :, None, None], axis=1)
     row: dict[str, Any] = {}
+    current = visited.observations()[:, None]
     last = agent.planner.segment_length - agent.planner.config.context_length - 1
     for ahead in range(1, min(shared_horizon(agent), last) + 1):
         alive = branches.alive[:, :, ahead - 1]
         difference = (predicted[:, :, ahead - 1] - branches.states[:, :, ahead - 1]) / states_std
         squared = np.square(difference).mean(axis=-1)[alive]
         row[f"states_error_{ahead}"] = float(squared.mean()) if squared.size else None
+        change = np.square((current - branches.states[:, :, ahead - 1]) / states_std).mean(axis=-1)[alive]
+        row[f"states_change_{ahead}"] = float(change.mean()) if change.size else None
     horizon = branches.rewards.shape[2]
     rewards = np.take_along_axis(details.predicted_rewards, picked[:, :, None], axis=1)[:, :, :horizon]
     squared = np.square((rewards - branches.rewards) / rewards_std)[branches.alive]
@@ -175,12 +197,38 @@ def critic_values(agent: Agent, visited: VisitedStates, actions: FloatArray) -> 
     if critic is None:
         return None
     device = next(critic.parameters()).device
-    positions = visited.context.positions
-    observations = visited.context.observations[np.arange(len(visited)), positions]  # (S, obs)
-    tiled = np.repeat(observations[:, None], actions.shape[1], axis=1)
+    tiled = np.repeat(visited.observations()[:, None], actions.shape[1], axis=1)  # (S, K, obs)
     with torch.no_grad():
         values = critic.q_min(torch.as_tensor(tiled, device=device), torch.as_tensor(actions, device=device).float())
     return values.cpu().numpy().astype(np.float64)
+
+
+def true_model_utilities(
+    agent: Agent, visited: VisitedStates, actions: FloatArray, branches: Branches
+) -> FloatArray | None:
+    """Eq. 3 with the critic (S, K) over what really followed `actions` (S, K, h, action_dim); None without a critic.
+
+    States after a termination are worth nothing.
+    """
+    import torch
+
+    from m3pc_ray.planning.utility import utility
+
+    critic, config = agent.planner.critic, agent.planner.config
+    if critic is None:
+        return None
+    device = next(critic.parameters()).device
+    first = np.repeat(visited.observations()[:, None, None], actions.shape[1], axis=1)
+    states = np.concatenate([first, branches.states[:, :, :-1]], axis=2)  # (S, K, h, obs): s_t..s_{t+h-1}
+    with torch.no_grad():
+        values = critic.q_min(
+            torch.as_tensor(states, dtype=torch.float32, device=device),
+            torch.as_tensor(actions, dtype=torch.float32, device=device),
+        )
+        values = values * torch.as_tensor(branches.alive, device=device)
+        rewards = torch.as_tensor(branches.rewards, dtype=torch.float32, device=device)
+        result = utility(rewards, values, float(agent.planner.discount), config.td_lambda)
+    return result.cpu().numpy().astype(np.float64)
 
 
 def rank_correlations(first: FloatArray, second: FloatArray) -> npt.NDArray[np.float64]:

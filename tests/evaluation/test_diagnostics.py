@@ -8,13 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from m3pc_ray.agent import Agent
 from m3pc_ray.environments import EnvironmentGroup
 from m3pc_ray.environments.simulator import save_state
 from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.branches import VisitedStates, advance, run_branches, visit_states
-from m3pc_ray.evaluation.diagnostics import DiagnosticsConfig, diagnose_guide, diagnose_planners, rank_correlations
+from m3pc_ray.evaluation.diagnostics import (
+    DiagnosticsConfig,
+    diagnose_guide,
+    diagnose_planners,
+    rank_correlations,
+    true_model_utilities,
+)
 from m3pc_ray.planning.context import ContextWindow
 from tests.tiny_run import make_tiny_run
 
@@ -120,9 +127,37 @@ def test_rows_for_both_guides(agent: Agent) -> None:
         assert 1.0 <= row["effective_sample_size_min"] <= row["effective_sample_size"] <= 8.0
         assert row["gain_best_utility"] <= row["gain_possible"]
         assert row["rank_correlation_critic"] is not None
+        assert row["rank_correlation_true_model"] is not None
+        assert row["rank_correlation_ceiling"] > 0.5, "a hundredth of noise hardly changes what happens in a few steps"
+        assert row["states_change_4"] > row["states_change_1"] > 0.0
     assert agent.guide == "none"
     with pytest.raises(UserError, match="considers no candidates"):
         diagnose_guide(agent, "none", visit_states(agent, 2, seed=0), CONFIG)
+
+
+def test_utilities_of_the_true_model_by_hand(agent: Agent) -> None:
+    visited = visit_states(agent, 3, seed=3)
+    actions = np.random.default_rng(0).uniform(-1, 1, (3, 4, 3, 3)).astype(np.float32)  # h = 3
+    branches = run_branches(agent, visited, actions, rollout_steps=0, discount=0.99)
+    found = true_model_utilities(agent, visited, actions, branches)
+    assert found is not None
+    critic = agent.planner.critic
+    assert critic is not None
+    weights = [0.4, 0.24, 0.36]  # (1 - lambda) lambda^n and lambda^2 at lambda 0.6
+    for state in range(3):
+        for branch in range(4):
+            utility, earned, observation = 0.0, 0.0, visited.observations()[state]
+            for n in range(3):
+                value = 0.0
+                if branches.alive[state, branch, n]:
+                    with torch.no_grad():
+                        value = critic.q_min(
+                            torch.as_tensor(observation)[None], torch.as_tensor(actions[state, branch, n])[None]
+                        ).item()
+                utility += weights[n] * (earned + 0.99**n * value)
+                earned += 0.99**n * branches.rewards[state, branch, n]
+                observation = branches.states[state, branch, n]
+            assert found[state, branch] == pytest.approx(utility, abs=1e-4)
 
 
 def test_visited_states_are_of_the_seeded_episodes(agent: Agent) -> None:
