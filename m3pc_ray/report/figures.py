@@ -82,11 +82,11 @@ def training_curves(run: str | Path | RunFolder, path: str | Path) -> Path:
     others = [name for name in held_out if name not in (*actions, *states)]
     losses = ["states_error", "rewards_error", "returns_error", "visible_actions_error"]
     policy = ["negative_log_likelihood", "entropy", "entropy_multiplier"]
-    critic = [name for name in metrics.names("critic") if name.startswith("critic/")]
+    critic = [name for name in metrics.names("critic") if not name.endswith("_per_second")]
     with figure(path, 2, 3, width=13.5, height=7.0) as panels:
         _draw(panels[0], metrics, "btm", losses, "squared errors in training", logarithmic=True)
         _draw(panels[1], metrics, "btm", policy, "action distribution in training")
-        _draw(panels[2], metrics, "critic", critic, "critic")
+        _draw(panels[2], metrics, "critic", critic, "critic in training", logarithmic=True)
         _draw(panels[3], metrics, "btm", actions, "held out: actions", logarithmic=True, markers=True)
         _draw(panels[4], metrics, "btm", states, "held out: states", logarithmic=True, markers=True)
         _draw(panels[5], metrics, "btm", others, "held out: rewards and returns", logarithmic=True, markers=True)
@@ -110,7 +110,7 @@ def _draw(
         steps, values = metrics.series(stream, name)
         if not len(steps):
             continue
-        label = name.removeprefix("validation/").removeprefix("critic/").replace("_", " ").replace("/", ": ")
+        label = name.removeprefix("validation/").replace("_", " ").replace("/", ": ")
         drawn += 1
         colour = f"C{drawn - 1}"
         if markers:

@@ -84,7 +84,10 @@ def test_training_curves(run: RunFolder, tmp_path: Path, lines: dict[str, tuple[
     logger = MetricLogger(run, QUIET, "btm")
     logger.log(50, {"states_error": 0.5, "entropy": -1.0})
     logger.log(100, {"states_error": 0.25, "validation/states_error/1_ahead": 0.125})
+    MetricLogger(run, QUIET, "critic").log(1000, {"value_loss": 0.75, "updates_per_second": 9.0})
     training_curves(run, tmp_path / "training.png")
+    assert lines["value loss"][1].tolist() == [0.75]
+    assert "updates per second" not in lines
     assert lines["states error"][1].tolist() == [0.5, 0.25]
     assert lines["states error: 1 ahead"][1].tolist() == [0.125]
     assert (tmp_path / "training.png").stat().st_size > 20_000
