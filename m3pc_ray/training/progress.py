@@ -15,6 +15,7 @@ from m3pc_ray.training.pretraining import PHASES, Pretraining
 
 LINE_SECONDS = 20.0
 """Between two lines where the output is a file and no bar can be drawn."""
+BAR_STEPS = 1000
 TITLES = {"critic": "critic", "btm": "trajectory model"}
 
 
@@ -26,7 +27,7 @@ class PretrainingProgress:
         columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}")
         self._bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         self._tasks: dict[str, TaskID] = {
-            phase: self._bar.add_task(TITLES[phase], total=1.0, text="waiting", completed=paces[phase].progress)
+            phase: self._bar.add_task(TITLES[phase], total=BAR_STEPS, text="waiting")
             for phase in PHASES
             if paces[phase].total_steps
         }
@@ -54,7 +55,9 @@ class PretrainingProgress:
                 f"multiplier {row.get('entropy_multiplier', 0.0):.3f}  {row['sequences_per_second']:.0f} sequences/s"
             )
         left = f"{pace.remaining_seconds / 60:.1f} min left"
-        self._bar.update(self._tasks[phase], completed=pace.progress, text=f"{pace.step:,} steps  {text}  {left}")
+        self._bar.update(
+            self._tasks[phase], completed=round(BAR_STEPS * pace.progress), text=f"{pace.step:,} steps  {text}  {left}"
+        )
         now = time.monotonic()
         if not self.console.is_terminal and (now - self._last_line > LINE_SECONDS or pace.finished):
             self._last_line = now
