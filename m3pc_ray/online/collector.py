@@ -115,7 +115,7 @@ class Collector:
         transitions = self.group.step(own_range, self._rows)
         self.tickets -= len(self._rows)
         self.steps += len(self._rows)
-        for i, row in enumerate(self._rows):
+        for i, row in enumerate(self._rows.tolist()):
             pending = self._pending[row]
             pending.observations.append(self._current[row].copy())
             pending.actions.append(own_range[i])

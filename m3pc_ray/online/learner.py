@@ -167,6 +167,17 @@ class Learner:
         Raises:
             UserError: one is not finite: training has diverged.
         """
+        row = self.check_finite()
+        row |= self.lag.summary()
+        self.lag = WeightLag()
+        return row
+
+    def check_finite(self) -> dict[str, float]:
+        """The newest update's metrics.
+
+        Raises:
+            UserError: one is not finite: training has diverged, and its weights must not be used.
+        """
         row = {name: float(value) for name, value in self._newest.items()}
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
@@ -174,12 +185,11 @@ class Learner:
                 f"{', '.join(bad)} is not finite after {self.updates['btm']} model and {self.updates['critic']} critic "
                 "updates; the last checkpoint is good: lower online.btm_learning_rate or critic.learning_rate"
             )
-        row |= self.lag.summary()
-        self.lag = WeightLag()
         return row
 
     def publish(self) -> Weights:
         """`weights`, to be given to the planners; `publication_due` counts from here."""
+        self.check_finite()
         self._published = self.version
         return self.weights()
 
@@ -193,7 +203,7 @@ class Learner:
 
     def checkpoint(self, run: RunFolder) -> None:
         """Write everything the run needs to go on from the fragments mirrored so far; complete or absent."""
-        self.metrics()  # diverged weights must not replace good ones
+        self.check_finite()  # diverged weights must not replace good ones
         tensors: Tensors = {
             "btm": dict(self.models.model.state_dict()),
             "critic": dict(self.models.critic.state_dict()),

@@ -85,7 +85,7 @@ class SerialRun:
             allowed = self.keeper.limiter.step_limit() - self.tickets.granted
             lease = self.tickets.lease(min(lease_size(self.config), allowed))
             if lease is not None:
-                collector.tickets += lease[1]
+                collector.tickets += lease.steps
                 leases.append((lease, collector))
         busy = [collector for _, collector in leases]
         while requests := [(collector, context) for collector in busy if (context := collector.request()) is not None]:
@@ -94,9 +94,9 @@ class SerialRun:
             for collector, context in requests:
                 collector.act(actions[first : first + len(context)], version)
                 first += len(context)
-        for (lease, count), collector in leases:
+        for lease, collector in leases:
             collector.flush()
-            self.tickets.settle(lease, count)
+            self.tickets.settle(lease, lease.steps)
             self._hand_over(collector)
 
     def _hand_over(self, collector: Collector) -> None:

@@ -44,7 +44,7 @@ class RateLimiter:
         self.steps = 0
         self.updates = dict.fromkeys(self.updates_per_step, 0)
         self._clock = clock
-        self._started = clock()
+        self._started: float | None = None
         self._waiting_since: dict[str, float | None] = {"steps": None, "updates": None}
         self._waited = {"steps": 0.0, "updates": 0.0}
 
@@ -100,9 +100,9 @@ class RateLimiter:
         return self.steps == self.total_steps and not any(self.owed_updates().values())
 
     def waiting_fractions(self) -> dict[str, float]:
-        """Share of the time since construction that each side waited for the other: keys `steps` and `updates`."""
+        """Share of the time since the first question that each side, `steps` or `updates`, waited for the other."""
         now = self._clock()
-        elapsed = max(now - self._started, 1e-9)
+        elapsed = max(now - (now if self._started is None else self._started), 1e-9)
         return {
             side: (self._waited[side] + (0.0 if since is None else now - since)) / elapsed
             for side, since in self._waiting_since.items()
@@ -131,6 +131,8 @@ class RateLimiter:
 
     def _note(self, side: str, waiting: bool) -> None:
         now, since = self._clock(), self._waiting_since[side]
+        if self._started is None:
+            self._started = now
         if waiting and since is None:
             self._waiting_since[side] = now
         elif not waiting and since is not None:

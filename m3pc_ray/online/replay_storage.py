@@ -186,14 +186,14 @@ class ReplayStorage:
         }
         if self._all_returns_known and valid.all():
             return tokens, None
-        exists = torch.as_tensor(valid, device=self.device).unsqueeze(1).repeat(1, 4, 1)
+        exists = torch.as_tensor(valid.copy(), device=self.device).unsqueeze(1).repeat(1, 4, 1)
         exists[:, RETURNS] &= self._returns_known[at]
         return tokens, exists
 
     def _load_offline(self, offline: Trajectories) -> None:
         values, known = returns_to_go(offline, self.scale, self.time_limit)
         following, terminated = offline.next_observations(), offline.terminated()
-        follows = np.isfinite(following).all(axis=1)
+        follows: NDArray[np.bool_] = np.asarray(np.isfinite(following).all(axis=1))
         # A successor nobody saw cannot be bootstrapped from; after a termination it is not looked at.
         self._offline_transitions = np.flatnonzero(follows | terminated)
         arrays = {
@@ -213,7 +213,7 @@ class ReplayStorage:
     def _write(self, fragment: Fragment, arrivals: NDArray[np.int64]) -> None:
         at = torch.as_tensor(self.offline_steps + arrivals % self.capacity, device=self.device)
         terminated = np.zeros(fragment.num_steps, dtype=np.float32)
-        terminated[-1] = fragment.end == EpisodeEnd.TERMINATED
+        terminated[-1] = float(fragment.end == EpisodeEnd.TERMINATED)
         arrays = {
             "observations": fragment.observations,
             "next_observations": fragment.next_observations(),

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+
+class Lease(NamedTuple):
+    """Permission to take some environment steps."""
+
+    number: int
+    steps: int
+
 
 class StepTickets:
     """The budget of environment steps, leased in parts.
@@ -37,23 +46,24 @@ class StepTickets:
     def finished(self) -> bool:
         return self.taken == self.total
 
-    def lease(self, count: int) -> tuple[int, int] | None:
-        """(lease id, tickets) of at most `count` tickets; None where none can be had."""
+    def lease(self, count: int) -> Lease | None:
+        """A lease of at most `count` steps; None where no step can be had."""
         count = min(count, self.free)
         if count <= 0:
             return None
-        lease, self._next_lease = self._next_lease, self._next_lease + 1
-        self._leases[lease] = count
-        return lease, count
+        lease = Lease(self._next_lease, count)
+        self._leases[lease.number] = lease.steps
+        self._next_lease += 1
+        return lease
 
-    def settle(self, lease: int, used: int) -> None:
+    def settle(self, lease: Lease, used: int) -> None:
         """Close a lease of which `used` steps were taken.
 
         Raises:
             ValueError: more used than leased.
             KeyError: no such lease, or settled before.
         """
-        if not 0 <= used <= self._leases[lease]:
-            raise ValueError(f"lease {lease} of {self._leases[lease]} steps settled with {used}")
-        del self._leases[lease]
+        if not 0 <= used <= self._leases[lease.number]:
+            raise ValueError(f"lease {lease.number} of {lease.steps} steps settled with {used}")
+        del self._leases[lease.number]
         self.taken += used

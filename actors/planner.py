@@ -1,0 +1,141 @@
+"""The planner on Ray: joins the requests of all workers into batches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from m3pc_ray.online.plan_service import join_contexts
+from m3pc_ray.online.roles import make_plan_service
+from m3pc_ray.planning.context import PlanningContext
+from m3pc_ray.training.run_folder import RunFolder
+
+Answer = tuple[NDArray[np.float32], int]
+
+
+@dataclass
+class _Request:
+    context: PlanningContext
+    answer: asyncio.Future[Answer]
+    arrived: float
+
+
+class PlannerActor:
+    """An async actor; the model runs in a thread of its own, never on the event loop.
+
+    Requests gather while the model computes. Once it is idle a batch leaves as soon as it has `target_rows` rows, or
+    every worker waits in it, or its oldest request has waited `batch_wait_ms`.
+
+    Args:
+        run_path: the run folder.
+        workers: rollout workers that may ask.
+        device: torch device.
+        threads: CPU threads.
+    """
+
+    def __init__(self, run_path: str, workers: int, device: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        run = RunFolder.open(run_path)
+        online = run.config().online
+        self._service = make_plan_service(run, device)
+        self._workers = workers
+        self._wait_seconds = online.planner_batch_wait_ms / 1000.0
+        self._target_rows = workers * online.environments_per_worker
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._waiting: list[_Request] = []
+        self._computing = False
+        self._idle_since = time.monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reset_statistics()
+
+    async def plan(self, context: PlanningContext) -> Answer:
+        """Actions (B, action_dim) in (-1, 1) for a worker's environments, and the version of the weights."""
+        request = _Request(context, asyncio.get_running_loop().create_future(), time.monotonic())
+        self._waiting.append(request)
+        self._consider()
+        return await request.answer
+
+    @ray.method(concurrency_group="control")
+    async def set_weights(self, boxed: list[ray.ObjectRef]) -> int:
+        """Take over published weights, given as a boxed reference; returns their version."""
+        weights = await boxed[0]
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._service.set_weights, weights)
+        return self._service.version
+
+    @ray.method(concurrency_group="control")
+    async def statistics(self) -> dict[str, float]:
+        """Means since the last call: rows a batch, seconds computing and waiting, requests; and the weight version."""
+        batches, elapsed = max(self._batches, 1), max(time.monotonic() - self._since, 1e-9)
+        values = {
+            "planner_batch_mean": self._rows / batches,
+            "planner_batch_ms": 1000.0 * self._compute_seconds / batches,
+            "planner_wait_ms": 1000.0 * self._wait_total / max(self._requests, 1),
+            "planner_busy": self._compute_seconds / elapsed,
+            "planner_decisions_per_second": self._rows / elapsed,
+            "weight_version": float(self._service.version),
+        }
+        empty = self._batches == 0
+        self._reset_statistics()
+        return {"weight_version": values["weight_version"]} if empty else values
+
+    def _consider(self) -> None:
+        """Send off what waits, if it is time."""
+        if self._computing or not self._waiting:
+            return
+        rows = sum(len(request.context) for request in self._waiting)
+        waited = time.monotonic() - max(self._waiting[0].arrived, self._idle_since)
+        if rows >= self._target_rows or len(self._waiting) >= self._workers or waited >= self._wait_seconds:
+            self._flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._wait_seconds - waited, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._consider()
+
+    def _flush(self) -> None:
+        requests, self._waiting = self._waiting, []
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._computing = True
+        task = asyncio.get_running_loop().create_task(self._compute(requests))
+        self._tasks.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._tasks.discard)
+
+    async def _compute(self, requests: list[_Request]) -> None:
+        started = time.monotonic()
+        joined = join_contexts([request.context for request in requests])
+        try:
+            actions, version = await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._service.plan, joined
+            )
+        except Exception as error:
+            for request in requests:
+                request.answer.set_exception(error)
+        else:
+            first = 0
+            for request in requests:
+                request.answer.set_result((actions[first : first + len(request.context)], version))
+                first += len(request.context)
+        self._idle_since = time.monotonic()
+        self._batches += 1
+        self._rows += len(joined)
+        self._requests += len(requests)
+        self._compute_seconds += self._idle_since - started
+        self._wait_total += sum(started - request.arrived for request in requests)
+        self._computing = False
+        self._consider()
+
+    def _reset_statistics(self) -> None:
+        self._batches = self._rows = self._requests = 0
+        self._compute_seconds = self._wait_total = 0.0
+        self._since = time.monotonic()

@@ -1,0 +1,74 @@
+"""The replay on Ray: the log, de-duplication and the rate limiter behind one actor."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from m3pc_ray.online.exploration import Task
+from m3pc_ray.online.fragments import Fragment
+from m3pc_ray.online.roles import make_keeper
+from m3pc_ray.training.checkpoints import load_checkpoint
+from m3pc_ray.training.run_folder import RunFolder
+
+
+class ReplayActor:
+    """An async actor: fragments of several workers share one sync of the disk, and none is acknowledged before it."""
+
+    def __init__(self, run_path: str) -> None:
+        run = RunFolder.open(run_path)
+        self._keeper = make_keeper(run, run.config(), Task.from_checkpoint(load_checkpoint(run)[1]))
+        self._unsynced: list[asyncio.Future[None]] = []
+        self._syncing: asyncio.Task[None] | None = None
+
+    async def new_incarnation(self, worker: int) -> int:
+        """A number for a worker that starts; no earlier start of it had it."""
+        return self._keeper.new_incarnation(worker)
+
+    async def add(self, fragments: list[Fragment]) -> int:
+        """Keep fragments; once this returns they survive a power loss. Returns the steps that were new."""
+        steps = self._keeper.append(fragments)
+        await self._synced()
+        return steps
+
+    async def read(self, start: int) -> list[Fragment]:
+        """Fragments from number `start` on, a limited number of them."""
+        return self._keeper.read(start)
+
+    async def exchange(self, start: int, updates: dict[str, int]) -> tuple[list[Fragment], dict[str, int]]:
+        """The learner's call, see `ReplayKeeper.exchange`; it never learns from what could still be lost."""
+        if self._unsynced or self._syncing is not None:
+            await self._synced()
+        return self._keeper.exchange(start, updates)
+
+    async def status(self, rollouts_wait: bool = False) -> dict[str, Any]:
+        """Counters; the caller tells whether rollouts stand still now because of the limiter."""
+        self._keeper.limiter.note_step_wait(rollouts_wait)
+        return self._keeper.status()
+
+    async def close(self) -> None:
+        """End the log file properly."""
+        await self._synced()
+        self._keeper.close()
+
+    async def _synced(self) -> None:
+        """Wait for a sync that begins after this call."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._unsynced.append(future)
+        if self._syncing is None:
+            self._syncing = loop.create_task(self._sync_groups())
+        await future
+
+    async def _sync_groups(self) -> None:
+        while self._unsynced:
+            group, self._unsynced = self._unsynced, []
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self._keeper.sync)
+            except Exception as error:
+                for future in group:
+                    future.set_exception(error)
+            else:
+                for future in group:
+                    future.set_result(None)
+        self._syncing = None
