@@ -94,7 +94,6 @@ RANGES: dict[str, str] = {
     "online.checkpoint_minutes": _POSITIVE,
     "online.keep_checkpoints": _COUNT,
     "online.threads": _COUNT_OR_ZERO,
-    "online.threads": _COUNT_OR_ZERO,
 }
 """Interval of every numeric setting; a square bracket includes its end."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from m3pc_ray.training import metrics
 from m3pc_ray.training.run_folder import RunFolder
 
 FloatArray = npt.NDArray[np.float64]
@@ -34,16 +34,7 @@ class Metrics:
 
 def read_metrics(run: RunFolder) -> Metrics:
     """All rows of a run's metrics.jsonl; a half-written last line, as a killed process leaves it, is passed over."""
-    rows: list[dict[str, Any]] = []
-    if run.metrics_path.exists():
-        for line in run.metrics_path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and "stream" in row and "step" in row:
-                rows.append(row)
-    return Metrics(rows)
+    return Metrics(metrics.read_metrics(run))
 
 
 def smooth(values: FloatArray, window: int) -> FloatArray:
