@@ -44,7 +44,13 @@ class DiagnosticsConfig:
     """Planner that visits the states."""
 
 
-def diagnose_guide(agent: Agent, guide: Guide, visited: VisitedStates, config: DiagnosticsConfig) -> dict[str, Any]:
+def diagnose_guide(
+    agent: Agent,
+    guide: Guide,
+    visited: VisitedStates,
+    config: DiagnosticsConfig,
+    executed: dict[bytes, tuple[Branches, FloatArray]] | None = None,
+) -> dict[str, Any]:
     """One row about the planner with `guide` at the visited states.
 
     Keys, each a mean over the states, with a standard error (`_sem`) where it decides something:
@@ -67,6 +73,7 @@ def diagnose_guide(agent: Agent, guide: Guide, visited: VisitedStates, config: D
         states_error_n: squared error of the predicted state n steps ahead, in units of the data's variance;
         states_change_n: the same of the guess that the state does not change, which a useful model must beat;
         rewards_error: of the predicted rewards, in units of the data's variance.
+    `executed` keeps what candidates led to from one guide to the next: both draw the same ones.
     Raises UserError for guide `none`, which considers nothing.
     """
     if guide == "none":
@@ -82,22 +89,25 @@ def diagnose_guide(agent: Agent, guide: Guide, visited: VisitedStates, config: D
     horizon = shared_horizon(agent)
     chosen = np.take_along_axis(details.candidates, picked[:, :, None, None], axis=1)[:, :, :horizon]  # (S, K, h, act)
     agent.guide = "none"
-    branches = run_branches(agent, visited, chosen, rollout_steps=config.rollout_steps, discount=discount)
-    noise = np.random.default_rng([config.seed, 33]).normal(0.0, CEILING_NOISE, chosen.shape)
-    shaken = run_branches(
-        agent,
-        visited,
-        np.clip(chosen + noise, -1.0, 1.0).astype(np.float32),
-        rollout_steps=config.rollout_steps,
-        discount=discount,
-    )
+    executed = {} if executed is None else executed
+    key = chosen.tobytes()
+    if key not in executed:
+        noise = np.random.default_rng([config.seed, 33]).normal(0.0, CEILING_NOISE, chosen.shape)
+        shaken = np.clip(chosen + noise, -1.0, 1.0).astype(np.float32)
+        steps = config.rollout_steps
+        real, again = (
+            run_branches(agent, visited, actions, rollout_steps=steps, discount=discount)
+            for actions in (chosen, shaken)
+        )
+        executed[key] = real, rank_correlations(again.returns, real.returns)
+    branches, ceiling = executed[key]
     decided = np.stack([plan.actions, baseline.actions], axis=1)[:, :, None, :]  # (S, 2, 1, action)
     steps_left = config.rollout_steps + horizon - 1
     decisions = run_branches(agent, visited, decided, rollout_steps=steps_left, discount=discount)
     row: dict[str, Any] = {"kind": "planner", "planner": guide, "states": len(visited), "candidates": picked.shape[1]}
     row |= {"num_candidates": total, "rollout_steps": config.rollout_steps}
     row |= _ranking(agent, visited, details, picked, chosen, branches, discount)
-    row |= _mean("rank_correlation_ceiling", rank_correlations(shaken.returns, branches.returns))
+    row |= _mean("rank_correlation_ceiling", ceiling)
     row |= _mean("gain_planned", decisions.returns[:, 0] - decisions.returns[:, 1])
     row |= {"terminated_fraction": float(branches.terminated.mean())}
     row |= _softmax(details)
@@ -266,7 +276,8 @@ def diagnose_planners(agent: Agent, guides: Sequence[Guide], config: Diagnostics
             agent.guide = guide
         agent.guide = config.visit
         visited = visit_states(agent, config.states, config.seed)
-        return [diagnose_guide(agent, guide, visited, config) for guide in guides]
+        executed: dict[bytes, tuple[Branches, FloatArray]] = {}
+        return [diagnose_guide(agent, guide, visited, config, executed) for guide in guides]
     finally:
         agent.guide = before
         agent.reset()
