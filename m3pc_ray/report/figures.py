@@ -162,7 +162,7 @@ def plan_figure(moment: Moment, environment_id: str, path: str | Path, *, planne
     return Path(path)
 
 
-def count(value: float, _position: int | None = None) -> str:
+def count(value: float, _position: float = 0.0) -> str:
     """A number of steps as an axis shows it: 500, 2.5k, 200k, 1.5M."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
