@@ -3,8 +3,8 @@
 - The encoder sees visible tokens only; the decoder computes keys and values of all tokens, but queries, feed-forward
   blocks and heads (its last layer) only for the tokens that are asked for.
 - What no candidate changes is computed once: queries, keys and values of the context's tokens in the first encoder
-  layer once for an environment; mask tokens, and their keys and values in the first decoder layer, once for a version
-  of the weights.
+  layer once for an environment; those of the mask tokens in the first decoder layer once for a version of the weights,
+  and what hidden tokens tell each other there once for a call.
 - Matrix products in the dtype the device is fast at, with weights converted once; candidates go through in chunks that
   stay in the cache.
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from m3pc_ray.model.allocation import keep_freed_memory
 from m3pc_ray.model.distribution import SquashedGaussian
 from m3pc_ray.model.masks import ACTIONS, MODALITIES, RETURNS, STATES
 from m3pc_ray.model.network import LayerNorm, Linear, RegressionHead, TrajectoryModel, TransformerLayer
@@ -63,6 +64,17 @@ class _Norm:
         return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
 
 
+@dataclass(frozen=True)
+class _Beyond:
+    """Any number of tokens that no row changes, seen by queries that no row changes, folded into one key and value.
+
+    softmax over [x, y] is softmax over [x, logsumexp(y)], whose last share goes to the softmax-weighted values of y.
+    """
+
+    scores: Tensor  # (heads, Q, 1): logsumexp of the scores
+    values: Tensor  # (heads, Q, size): what attention to these tokens alone would return
+
+
 class _Layer:
     """The weights of a transformer layer, and its parts as functions of (tokens, rows, width)."""
 
@@ -86,19 +98,39 @@ class _Layer:
         """Queries, keys and values, (S, R, width) -> (S, R, 3 width)."""
         return self.query_key_value(self.attention_norm(x))
 
-    def attend(self, queries: Tensor, keys_values: Tensor) -> Tensor:
-        """Attention of queries (Q, R, width) to keys and values (S, R, 2 width), before the output product."""
+    def attend(self, queries: Tensor, keys_values: Tensor, beyond: _Beyond | None = None) -> Tensor:
+        """Attention of queries (Q, R, width) to keys and values (S, R, 2 width), before the output product.
+
+        `beyond`: further tokens, the same for all rows.
+        """
         num_queries, rows, width = queries.shape
         size = width // self.heads
-        by_head = queries.view(num_queries, rows * self.heads, size).transpose(0, 1)  # (R heads, Q, size)
-        # (2, R heads, S, size)
-        keys, values = (
-            keys_values.view(-1, rows, 2, self.heads, size)
-            .permute(2, 1, 3, 0, 4)
-            .reshape(2, rows * self.heads, -1, size)
-        )
-        attended = torch.bmm(_softmax_of_keys(torch.bmm(by_head, keys.transpose(1, 2))), values)
-        return attended.transpose(0, 1).reshape(num_queries, rows, width)
+        by_head = queries.reshape(num_queries, rows * self.heads, size).transpose(0, 1)  # (R heads, Q, size)
+        keys, values = self._by_head(keys_values)
+        scores = torch.bmm(by_head, keys.transpose(1, 2))  # (R heads, Q, S)
+        if beyond is None:
+            attended = torch.bmm(_softmax_of_keys(scores), values)
+        else:
+            further = beyond.scores.expand(rows, -1, -1, -1).reshape(rows * self.heads, num_queries, 1)
+            shares = _softmax_of_keys(torch.cat([scores, further], dim=-1))
+            attended = torch.bmm(shares[..., :-1], values).view(rows, self.heads, num_queries, size)
+            attended = torch.addcmul(attended, shares[..., -1:].view(rows, self.heads, num_queries, 1), beyond.values)
+        return attended.view(rows * self.heads, num_queries, size).transpose(0, 1).reshape(num_queries, rows, width)
+
+    def beyond(self, queries: Tensor, keys_values: Tensor) -> _Beyond:
+        """What constant queries (Q, width) get from constant keys and values (S, 2 width)."""
+        size = queries.shape[-1] // self.heads
+        keys, values = self._by_head(keys_values.unsqueeze(1))
+        scores = queries.view(-1, self.heads, size).transpose(0, 1).float() @ keys.float().transpose(1, 2)
+        answers = torch.softmax(scores, dim=-1) @ values.float()
+        return _Beyond(scores.logsumexp(-1, keepdim=True).to(queries.dtype), answers.to(queries.dtype))
+
+    def _by_head(self, keys_values: Tensor) -> Tensor:
+        """(S, R, 2 width) -> (2, R heads, S, size)."""
+        length, rows, double_width = keys_values.shape
+        size = double_width // (2 * self.heads)
+        apart = keys_values.view(length, rows, 2, self.heads, size).permute(2, 1, 3, 0, 4)
+        return apart.reshape(2, rows * self.heads, length, size)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Both residual branches: the attention's output product and the feed-forward block."""
@@ -109,7 +141,7 @@ class _Layer:
         """The whole layer, (S, R, width) -> (S, R, width)."""
         projected = self.project(x) if projected is None else projected
         width = x.shape[-1]
-        return self.finish(x, self.attend(projected[..., :width].contiguous(), projected[..., width:]))
+        return self.finish(x, self.attend(projected[..., :width], projected[..., width:]))
 
 
 class _Head:
@@ -154,6 +186,8 @@ class FastInference:
     ) -> None:
         self._source = model
         self.dtype, self.device = dtype, torch.device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.refresh()
 
     @torch.no_grad()
@@ -189,8 +223,9 @@ class FastInference:
         runs: list[Run] = [(STATES, range(t + 1)), (RETURNS, all_steps), (ACTIONS, range(t))]
         values = [window.states, window.returns, window.actions]
         tokens = torch.cat([self._token(run, part) for run, part in zip(runs, values, strict=True)])
-        encoded = self._encode(tokens, None)
-        x = self._decode(encoded, runs, [(ACTIONS, range(t, t + steps))]).float().transpose(0, 1)  # (B, steps, width)
+        order = _Order(runs, [(ACTIONS, range(t, t + steps))], self._segment_length)
+        decoded = self._decode(self._encode(tokens, None), order, self._constants(order))
+        x = decoded.float().transpose(0, 1)  # (B, steps, width)
         lowest, highest = self._log_std_range
         log_std = lowest + 0.5 * (highest - lowest) * (torch.tanh(self._action_log_std(x)) + 1.0)
         return SquashedGaussian(self._action_mean(x), log_std, self._action_clip)
@@ -210,6 +245,8 @@ class FastInference:
             runs.append((STATES, range(t + 1, last)))
         shared_projected = self._encoder[0].project(shared) if self._encoder else None
         asked: list[Run] = [(MODALITIES.index(name), steps) for name, steps in queries.items()]
+        order = _Order(runs, asked, last)
+        constants = self._constants(order)
         answers: dict[str, list[Tensor]] = {name: [] for name in queries}
         # A row is one candidate of one environment; a chunk holds whole environments or part of one.
         owner = torch.arange(batch, device=self.device).repeat_interleave(num_candidates)
@@ -221,7 +258,7 @@ class FastInference:
             if len(runs) == 3 and imagined is not None:
                 own = torch.cat([own, self._token(runs[2], imagined.flatten(0, 1)[rows])])
             encoded = self._encode(own, (shared, shared_projected, owner[rows]))
-            decoded = self._decode(encoded, runs, asked)
+            decoded = self._decode(encoded, order, constants)
             first = 0
             for name, steps in queries.items():
                 answers[name].append(self._heads[name](decoded[first : first + len(steps)]).transpose(0, 1))
@@ -257,30 +294,52 @@ class FastInference:
             x = layer(x, projected if index == 0 else None)
         return self._encoder_norm(x)
 
-    def _decode(self, encoded: Tensor, runs: list[Run], asked: list[Run]) -> Tensor:
-        """Decoder output (Q, R, width) at the tokens asked for, from the encoder's (S, R, width) of `runs`."""
-        parts, first = [], 0
-        for modality, steps in runs:
-            constant = self._decoder_constant[modality, steps.start : steps.stop].unsqueeze(1)
-            parts.append(self._decoder_embed[modality](encoded[first : first + len(steps)]) + constant)
-            first += len(steps)
-        seen = torch.cat(parts)
-        order = [modality * self._segment_length + step for modality, steps in runs for step in steps]
-        hidden = sorted(set(range(4 * self._segment_length)) - set(order))
-        order += hidden
-        place = {token: position for position, token in enumerate(order)}
-        wanted = [place[modality * self._segment_length + step] for modality, steps in asked for step in steps]
-        rows = encoded.shape[1]
-        if not self._decoder:
-            return self._decoder_norm(torch.cat([seen, self._blank[hidden].unsqueeze(1).expand(-1, rows, -1)])[wanted])
-        x = torch.cat([seen, self._blank[hidden].unsqueeze(1).expand(-1, rows, -1)])
+    def _constants(self, order: _Order) -> _Beyond | None:
+        """What the tokens asked for learn from the hidden ones in a single decoder layer; None where rows differ."""
+        if len(self._decoder) != 1 or order.asked_visible:
+            return None
         assert self._blank_projected is not None
-        blank_projected = self._blank_projected[hidden].unsqueeze(1).expand(-1, rows, -1)
-        for index, layer in enumerate(self._decoder):
-            projected = torch.cat([layer.project(seen), blank_projected]) if index == 0 else layer.project(x)
-            if index < len(self._decoder) - 1:
-                x = layer(x, projected)
-            else:
-                queries = projected[wanted][..., : self._width].contiguous()
-                x = layer.finish(x[wanted], layer.attend(queries, projected[..., self._width :]))
+        queries = self._blank_projected[order.asked, : self._width]
+        return self._decoder[0].beyond(queries, self._blank_projected[order.hidden, self._width :])
+
+    def _decode(self, encoded: Tensor, order: _Order, beyond: _Beyond | None) -> Tensor:
+        """Decoder output (Q, R, width) at the tokens asked for, from the encoder's output (S, R, width)."""
+        rows, first = encoded.shape[1], 0
+        seen = torch.empty_like(encoded)
+        for modality, steps in order.runs:
+            part = slice(first, first + len(steps))
+            constant = self._decoder_constant[modality, steps.start : steps.stop].unsqueeze(1)
+            torch.add(self._decoder_embed[modality](encoded[part]), constant, out=seen[part])
+            first += len(steps)
+        if beyond is not None:  # one layer, asked for hidden tokens only: their inputs and queries are constants
+            assert self._blank_projected is not None
+            layer = self._decoder[0]
+            queries = self._blank_projected[order.asked, : self._width].unsqueeze(1).expand(-1, rows, -1)
+            attended = layer.attend(queries, layer.key_value(layer.attention_norm(seen)), beyond)
+            return self._decoder_norm(layer.finish(self._blank[order.asked].unsqueeze(1), attended))
+        x = torch.cat([seen, self._blank[order.hidden].unsqueeze(1).expand(-1, rows, -1)])
+        for layer in self._decoder[:-1]:
+            x = layer(x)
+        if self._decoder:
+            layer, normed = self._decoder[-1], self._decoder[-1].attention_norm(x)
+            x = x[order.places]
+            x = layer.finish(x, layer.attend(layer.query(normed[order.places]), layer.key_value(normed)))
+        else:
+            x = x[order.places]
         return self._decoder_norm(x)
+
+
+class _Order:
+    """Order of the decoder's tokens: visible ones as the encoder had them, then the hidden ones.
+
+    Tokens are numbered modality * T + step. `places` are the positions of the tokens asked for.
+    """
+
+    def __init__(self, runs: list[Run], asked: list[Run], segment_length: int) -> None:
+        self.runs = runs
+        visible = [modality * segment_length + step for modality, steps in runs for step in steps]
+        self.hidden = sorted(set(range(4 * segment_length)) - set(visible))
+        self.asked = [modality * segment_length + step for modality, steps in asked for step in steps]
+        self.asked_visible = not set(self.asked).isdisjoint(visible)
+        place = {token: position for position, token in enumerate(visible + self.hidden)}
+        self.places = [place[token] for token in self.asked]

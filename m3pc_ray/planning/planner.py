@@ -23,6 +23,7 @@ from m3pc_ray.planning.inference import Inference, Window
 from m3pc_ray.planning.oracle import PlainInference
 from m3pc_ray.planning.prompts import ReturnPrompt
 from m3pc_ray.planning.randomness import decision_noise
+from m3pc_ray.planning.scoring import FastScorer, Scorer
 from m3pc_ray.planning.utility import effective_sample_size, softmax_probabilities, utility
 from m3pc_ray.trajectories.returns import to_sum
 
@@ -94,6 +95,9 @@ class ForwardPlanner:
         self._model, self._critic_source = model, critic
         self._units = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
         self._critic = None if critic is None else copy.deepcopy(critic).to(self.device).requires_grad_(False)
+        self._scorer: Scorer | None = self._critic
+        if config.engine == "fast" and isinstance(self._critic, IQLCritic):
+            self._scorer = FastScorer(self._critic, self.dtype)
         self._inference: Inference
         if inference is not None:
             self._inference = inference
@@ -118,6 +122,8 @@ class ForwardPlanner:
         self._units.load_state_dict(self._model.state_dict())
         if self._critic is not None and self._critic_source is not None:
             self._critic.load_state_dict(self._critic_source.state_dict())
+        if isinstance(self._scorer, FastScorer):
+            self._scorer.refresh()
         self._inference.refresh()
 
     def load_weights(self, model_arrays: Mapping[str, Any], critic_arrays: Mapping[str, Any] | None = None) -> None:
@@ -248,8 +254,8 @@ class ForwardPlanner:
                 else window.states[:, None, -1:].expand(-1, config.num_candidates, -1, -1)
             )
             visited = torch.cat([current, later_states[:, :, : horizon - 1]], dim=2)  # s_t..s_{t+h-1}
-            assert self._critic is not None
-            terminal_values = self._critic.q_min(
+            assert self._scorer is not None
+            terminal_values = self._scorer.q_min(
                 self._units.denormalise("states", visited), candidates[:, :, :horizon].contiguous()
             )
         return _Imagined(later_states, rewards, terminal_values)
