@@ -57,14 +57,14 @@ def start_local(**settings: Any) -> None:
 
 
 def _join(address: str) -> None:
-    # Ray ends the process instead of raising where nobody answers, so another process asks first.
-    if address.startswith("ray://"):
-        host, _, port = address.removeprefix("ray://").rpartition(":")
+    # Ray ends the process instead of raising where nobody answers, so the address is tried before.
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host:
         try:
-            socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
         except (OSError, ValueError) as error:
             raise UserError(f"RAY_ADDRESS={address}: nobody answers there ({error}); unset it to run locally") from None
-    else:
+    if not address.startswith("ray://"):  # something listens; another process asks whether it is Ray
         command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
         try:
             answer = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)

@@ -94,9 +94,10 @@ class OnlineRun:
         config, path = self.config, str(self.run.path.resolve())
         online = config.online
         resources = share_resources(online.rollout_workers, online.threads, config.device != "cpu")
-        task = Task.from_checkpoint(load_checkpoint(self.run)[1])
+        _, state = load_checkpoint(self.run)
+        task, updates = Task.from_checkpoint(state), state.get("online", {}).get("updates", {})
         self.progress.notice = "starting roles"
-        self.replay = self._create(ReplayActor, resources.replay, path, max_concurrency=1000)
+        self.replay = self._create(ReplayActor, resources.replay, path, config, task, updates, max_concurrency=1000)
         self.planner = self._create(
             PlannerActor,
             resources.planner,
@@ -250,6 +251,7 @@ class OnlineRun:
         self.progress.notice = "last checkpoint and evaluation"
         self._settle("close", "evaluate", "weights", "work")
         self._save()
+        self.progress.values |= ray.get(self.planner.statistics.remote())
         boxed, steps = ray.get(self.learner.weights.remote())
         self._call(self.evaluator.evaluate.remote(boxed, steps), _Call("evaluate"))
         while any(call.kind == "evaluate" for call in self._calls.values()):

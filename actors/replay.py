@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from m3pc_ray.config import RunConfig
 from m3pc_ray.online.exploration import Task
 from m3pc_ray.online.fragments import Fragment
-from m3pc_ray.online.roles import make_keeper
-from m3pc_ray.training.checkpoints import load_checkpoint
-from m3pc_ray.training.run_folder import RunFolder
+from m3pc_ray.online.replay_keeper import make_keeper
 
 
 class ReplayActor:
-    """An async actor: fragments of several workers share one sync of the disk, and none is acknowledged before it."""
+    """An async actor: fragments of several workers share one sync of the disk, and none is acknowledged before it.
 
-    def __init__(self, run_path: str) -> None:
-        run = RunFolder.open(run_path)
-        self._keeper = make_keeper(run, run.config(), Task.from_checkpoint(load_checkpoint(run)[1]))
+    Loads no model. The arguments are those of `make_keeper`.
+    """
+
+    def __init__(self, run_path: str, config: RunConfig, task: Task, updates: dict[str, int]) -> None:
+        self._keeper = make_keeper(run_path, config, task, updates)
         self._unsynced: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Task[None] | None = None
 

@@ -15,7 +15,8 @@ from m3pc_ray.online.exploration import Task, lease_size, make_collector
 from m3pc_ray.online.interrupt import StopRequest
 from m3pc_ray.online.plan_service import join_contexts
 from m3pc_ray.online.progress import OnlineProgress
-from m3pc_ray.online.roles import catch_up, make_evaluator, make_keeper, make_learner, make_plan_service
+from m3pc_ray.online.replay_keeper import make_keeper
+from m3pc_ray.online.roles import catch_up, make_evaluator, make_learner, make_plan_service
 from m3pc_ray.online.tickets import StepTickets
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
@@ -35,8 +36,8 @@ class SerialRun:
         self.config = config = run.config()
         torch.set_num_threads(config.online.threads or torch.get_num_threads())
         task = Task.from_checkpoint(load_checkpoint(run)[1])
-        self.keeper = make_keeper(run, config, task)
         self.learner = make_learner(run)
+        self.keeper = make_keeper(run.path, config, task, self.learner.updates)
         progress.resume_from(self.keeper.limiter.steps)
         catch_up(self.learner, self.keeper.read)
         self.service = make_plan_service(run)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from m3pc_ray.config import RunConfig
+from m3pc_ray.online.exploration import Task
 from m3pc_ray.online.fragments import EpisodeKey, Fragment, closing_fragment
 from m3pc_ray.online.rate_limiter import RateLimiter
 from m3pc_ray.online.replay_log import ReplayLogWriter, drop_half_written_tail, log_files, read_log
@@ -145,3 +147,19 @@ class ReplayKeeper:
         else:
             self._open.pop(key, None)
             self._closed.add(key)
+
+
+def make_keeper(run_path: str | Path, config: RunConfig, task: Task, updates: Mapping[str, int]) -> ReplayKeeper:
+    """The replay of a run, rebuilt from its log.
+
+    Args:
+        run_path: the run folder.
+        config: its settings.
+        task: its environment.
+        updates: what the learner has done at the checkpoint it starts from, by kind.
+    """
+    online = config.online
+    ratios = {"btm": online.btm_updates_per_step, "critic": online.critic_updates_per_step}
+    limiter = RateLimiter(online.steps, ratios, online.start_steps, online.rate_tolerance_steps)
+    limiter.record_updates(updates)
+    return ReplayKeeper(Path(run_path) / "replay", limiter, task.observation_dim, task.action_dim)

@@ -1,35 +1,17 @@
-"""Makes each role from the run folder, the same way in one process and on Ray."""
+"""Makes the roles that hold a model from the run folder, the same way in one process and on Ray."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from m3pc_ray.config import RunConfig
 from m3pc_ray.online.evaluator import Evaluator
-from m3pc_ray.online.exploration import Task
 from m3pc_ray.online.learner import Learner
 from m3pc_ray.online.plan_service import PlanService
-from m3pc_ray.online.rate_limiter import RateLimiter
-from m3pc_ray.online.replay_keeper import ReplayKeeper
 from m3pc_ray.training.assemble import Models, models_from_checkpoint
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.pretraining import load_data
 from m3pc_ray.training.run_folder import RunFolder
-
-
-def make_keeper(run: RunFolder, config: RunConfig, task: Task) -> ReplayKeeper:
-    """The replay of the run, rebuilt from its log, its limiter at the updates of the newest checkpoint."""
-    online = config.online
-    limiter = RateLimiter(
-        online.steps,
-        {"btm": online.btm_updates_per_step, "critic": online.critic_updates_per_step},
-        online.start_steps,
-        online.rate_tolerance_steps,
-    )
-    _, state = load_checkpoint(run)
-    limiter.record_updates(state.get("online", {}).get("updates", {}))
-    return ReplayKeeper(run.path / "replay", limiter, task.observation_dim, task.action_dim)
 
 
 def make_learner(run: RunFolder, device: str | None = None) -> Learner:

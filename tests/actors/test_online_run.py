@@ -1,0 +1,131 @@
+"""The whole topology on Ray: exact counts, normally, with a slow learner, interrupted, and on a cluster joined."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from actors.online_run import run_on_ray
+from m3pc_ray.agent import Agent
+from m3pc_ray.commands.finetune import resume_finetune
+from m3pc_ray.online.interrupt import StopRequest
+from m3pc_ray.online.preparation import finetune_config, prepare
+from m3pc_ray.online.progress import OnlineProgress
+from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.training.checkpoints import load_checkpoint
+from m3pc_ray.training.metrics import read_metrics
+from m3pc_ray.training.run_folder import RunFolder
+from m3pc_ray.trajectories.episodes import EpisodeEnd
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Watched(OnlineProgress):
+    """Remembers every count that the driver saw; asks for a stop at `stop_at` steps."""
+
+    stop_at = 10**9
+
+    def __init__(self, run: RunFolder, stop: StopRequest) -> None:
+        super().__init__(run, run.config(), quiet=True)
+        self.stop, self.seen = stop, []
+
+    def update(self, steps, updates, values, force=False):
+        super().update(steps, updates, values, force)
+        self.seen.append((steps, dict(updates), dict(values)))
+        self.stop.requested |= steps >= self.stop_at
+
+
+def assert_exact(run: RunFolder, steps: int = 203) -> None:
+    """Summary, checkpoint and log agree on the promised counts, and every episode in the log is whole and closed."""
+    summary = run.summary()
+    assert summary["status"] == "finished"
+    counts = [summary[name] for name in ("environment_steps", "btm_updates", "critic_updates")]
+    assert counts == [steps, round(0.1 * steps), steps]
+    fragments = list(read_log(run.path / "replay"))
+    assert sum(fragment.num_steps for fragment in fragments) == steps
+    _, state = load_checkpoint(run)
+    updates = {"btm": round(0.1 * steps), "critic": steps}
+    assert state["online"] == {"fragments": len(fragments), "steps": steps, "updates": updates}
+    lengths: dict[object, int] = {}
+    closed: dict[object, EpisodeEnd] = {}
+    for fragment in fragments:
+        assert fragment.key not in closed
+        assert fragment.offset == lengths.get(fragment.key, 0)
+        lengths[fragment.key] = fragment.offset + fragment.num_steps
+        if fragment.end is not None:
+            closed[fragment.key] = fragment.end
+    assert set(closed) == set(lengths)
+
+
+def test_counts_are_exact_and_the_run_is_an_ordinary_run(pretrained, tmp_path):
+    run = prepare(pretrained, tmp_path / "run", finetune_config(pretrained, {}))
+    assert resume_finetune(run.path, quiet=True) == 0
+    assert_exact(run)
+    assert {fragment.key.worker for fragment in read_log(run.path / "replay")} == {0, 1}
+    evaluations = [row["step"] for row in read_metrics(run, "evaluation")]
+    assert evaluations[0] == 0
+    assert evaluations[-1] == 203
+    last = read_metrics(run, "online")[-1]
+    for name in ("steps_per_second", "planner_batch_mean", "weight_lag_mean", "btm/loss", "critic/q_loss"):
+        assert last[name] is not None, name
+    assert 1.0 <= last["planner_batch_mean"] <= 6.0
+    assert last["weight_version"] > 0  # the planner was given new weights
+    assert last["duplicates"] == 0
+    assert Agent.load(run.path).predict([0.0, 0.1, 0.0, 0.1]).shape == (1,)
+
+
+def test_slow_learner_holds_the_rollouts_back(pretrained, tmp_path):
+    config = finetune_config(pretrained, {"online.steps": "120", "online.evaluate_every": "0"})
+    run = prepare(pretrained, tmp_path / "run", config)
+    with Watched(run, StopRequest()) as progress:
+        run_on_ray(run, progress, progress.stop, learner_delay=0.03)
+    assert_exact(run, 120)
+    for steps, updates, _ in progress.seen:
+        # The log never runs away from the learner by more than the tolerance of 48 steps.
+        assert steps <= max(40, (updates["critic"] + 0.5) / 1.0 + 1 + 48)
+        assert updates["critic"] <= steps + 48
+    _, _, values = progress.seen[-1]
+    waiting = max(values.get("waiting_steps", 0.0) for _, _, values in progress.seen)
+    assert waiting > 0.2
+    assert max(values.get("fragments_in_memory", 0.0) for _, _, values in progress.seen) <= 48 + 40
+
+
+def test_interrupted_run_is_checkpointed_and_resumes_exactly(pretrained, tmp_path):
+    run = prepare(pretrained, tmp_path / "run", finetune_config(pretrained, {"online.evaluate_every": "0"}))
+    with Watched(run, StopRequest()) as progress:
+        progress.stop_at = 60
+        with pytest.raises(KeyboardInterrupt):
+            run_on_ray(run, progress, progress.stop, learner_delay=0.01)
+    summary = run.summary()
+    assert summary["status"] == "interrupted"
+    assert 60 <= summary["environment_steps"] < 203
+    _, state = load_checkpoint(run)
+    assert state["online"]["steps"] == summary["environment_steps"]
+    assert state["online"]["updates"]["critic"] == summary["critic_updates"]
+    resume_finetune(run.path, quiet=True)
+    assert_exact(run)
+    assert {fragment.key.incarnation for fragment in read_log(run.path / "replay")} == {0, 1}
+
+
+def test_command_line_joins_the_cluster_of_ray_address(pretrained, tmp_path, cluster):
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from m3pc_ray.cli import main; sys.exit(main())",
+        "finetune",
+        "--run",
+        str(pretrained.path),
+        "--out",
+        str(out),
+    ]
+    command += ["--steps", "50", "--rollout-workers", "1", "--online.evaluate_every", "0"]
+    environment = {**os.environ, "RAY_ADDRESS": cluster}
+    answer = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    assert_exact(RunFolder.open(out), 50)
+    assert "50 steps, 5 model and 50 critic updates" in answer.stdout
