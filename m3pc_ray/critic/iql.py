@@ -37,6 +37,9 @@ class IQLCritic(nn.Module):
         action_dim: length of an action in (-1, 1).
         config: sizes.
         states_mean, states_std: (observation_dim,), the data's statistics.
+        value_mean, value_std: of the discounted returns in the data. The networks predict values in these units: the
+            expectile and the Bellman equation do not care, but nothing has to climb from 0 to the level of the values,
+            one bootstrap at a time, before differences between actions can be learnt.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class IQLCritic(nn.Module):
         config: CriticConfig,
         states_mean: np.ndarray,
         states_std: np.ndarray,
+        value_mean: float = 0.0,
+        value_std: float = 1.0,
     ) -> None:
         super().__init__()
         self.observation_dim, self.action_dim = observation_dim, action_dim
@@ -57,11 +62,19 @@ class IQLCritic(nn.Module):
         self.v = ParallelMLP(1, observation_dim, config.hidden_width)
         self.states_mean: Tensor
         self.states_std: Tensor
+        self.value_mean: Tensor
+        self.value_std: Tensor
+        self.register_buffer("value_mean", torch.tensor(value_mean, dtype=torch.float32))
+        self.register_buffer("value_std", torch.tensor(value_std, dtype=torch.float32))
         self.register_buffer("states_mean", torch.as_tensor(np.asarray(states_mean), dtype=torch.float32))
         self.register_buffer("states_std", torch.as_tensor(np.asarray(states_std), dtype=torch.float32))
 
     def standardise(self, observations: Tensor) -> Tensor:
         return (observations - self.states_mean) / self.states_std
+
+    def raw(self, values: Tensor) -> Tensor:
+        """Network outputs to plain discounted returns."""
+        return self.value_mean + self.value_std * values
 
     def q_min(self, observations: Tensor, actions: Tensor) -> Tensor:
         """min(Q1, Q2), shape (...,), of raw observations (..., observation_dim) and actions (..., action_dim).
@@ -71,9 +84,9 @@ class IQLCritic(nn.Module):
         leading = observations.shape[:-1]
         inputs = torch.cat([self.standardise(observations), actions], dim=-1).flatten(0, -2)
         network = self.q_target if self.score_with_target else self.q
-        return network(inputs).amin(0).view(leading)
+        return self.raw(network(inputs).amin(0)).view(leading)
 
     def value(self, observations: Tensor) -> Tensor:
         """V, shape (...,), of raw observations (..., observation_dim)."""
         leading = observations.shape[:-1]
-        return self.v(self.standardise(observations).flatten(0, -2))[0].view(leading)
+        return self.raw(self.v(self.standardise(observations).flatten(0, -2))[0]).view(leading)

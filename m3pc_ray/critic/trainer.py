@@ -22,7 +22,7 @@ Batch = Mapping[str, Tensor]
 
 
 def losses(critic: IQLCritic, config: CriticConfig, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(value loss, Q loss): the oracle of `IQLTrainer.update`.
+    """(value loss, Q loss), in units of the values' variance: the oracle of `IQLTrainer.update`.
 
     V regresses the expectile of min(target Q1, target Q2) over the data's actions, both Qs regress r + gamma V(s') with
     no bootstrap after a true termination.
@@ -32,7 +32,7 @@ def losses(critic: IQLCritic, config: CriticConfig, batch: Batch) -> tuple[Tenso
     with torch.no_grad():
         target_q = critic.q_target(pairs).amin(0)
         next_value = critic.v(critic.standardise(batch["next_observations"]))[0]
-        q_goal = batch["rewards"] + config.discount * _continues(config, batch) * next_value
+        q_goal = _q_goal(critic, config, batch, next_value)
     advantage = target_q - critic.v(states)[0]
     weight = torch.where(advantage > 0, config.expectile, 1.0 - config.expectile)
     value_loss = (weight * advantage.square()).mean()
@@ -40,9 +40,11 @@ def losses(critic: IQLCritic, config: CriticConfig, batch: Batch) -> tuple[Tenso
     return value_loss, q_loss
 
 
-def _continues(config: CriticConfig, batch: Batch) -> Tensor:
-    terminated = batch["terminated"].float()
-    return torch.ones_like(terminated) if config.bootstrap_through_terminations else 1.0 - terminated
+def _q_goal(critic: IQLCritic, config: CriticConfig, batch: Batch, next_value: Tensor) -> Tensor:
+    """r + gamma V(s'), in the networks' units, (B,); `next_value` (B,) in the same units."""
+    continues = 1.0 if config.bootstrap_through_terminations else 1.0 - batch["terminated"].float()
+    goal = batch["rewards"] + config.discount * continues * critic.raw(next_value)
+    return (goal - critic.value_mean) / critic.value_std
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class IQLTrainer:
         of_q = _forward(weights, biases, pairs.expand(4, *pairs.shape), self.dtype)
         of_v = _forward(list(critic.v.weights), list(critic.v.biases), both, self.dtype)
         value, next_value = of_v.outputs[0, :size], of_v.outputs[0, size:]
-        q_goal = batch["rewards"] + config.discount * _continues(config, batch) * next_value
+        q_goal = _q_goal(critic, config, batch, next_value)
         q_error = of_q.outputs[:2] - q_goal
         advantage = of_q.outputs[2:].amin(0) - value
         weight = torch.where(advantage > 0, config.expectile, 1.0 - config.expectile)

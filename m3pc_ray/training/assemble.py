@@ -16,6 +16,7 @@ from m3pc_ray.planning.prompts import ReturnPrompt
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.episodes import DatasetMetadata, Trajectories
+from m3pc_ray.trajectories.returns import discounted_returns
 from m3pc_ray.trajectories.statistics import Statistics, compute_statistics
 
 
@@ -91,7 +92,8 @@ def build_models(config: RunConfig, trajectories: Trajectories) -> Models:
     scale = config.data.return_scale
     statistics = compute_statistics(trajectories, scale, time_limit)
     prompt = ReturnPrompt.from_trajectories(trajectories, scale, time_limit)
-    return _assemble(
+    values = discounted_returns(trajectories, config.critic.discount)
+    models = _assemble(
         config,
         trajectories.observation_dim,
         trajectories.action_dim,
@@ -100,6 +102,9 @@ def build_models(config: RunConfig, trajectories: Trajectories) -> Models:
         trajectories.metadata,
         time_limit,
     )
+    models.critic.value_mean.fill_(float(values.mean()))
+    models.critic.value_std.fill_(max(float(values.std()), 1e-3))
+    return models
 
 
 def _assemble(

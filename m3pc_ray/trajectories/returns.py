@@ -67,6 +67,16 @@ def returns_to_go(
     return values, known
 
 
+def discounted_returns(trajectories: Trajectories, discount: float) -> NDArray[np.float64]:
+    """(steps,) sum of discounted rewards from every step to the last logged one of its episode."""
+    values = trajectories.rewards.astype(np.float64)
+    starts, lengths = trajectories.episode_starts[:-1], trajectories.lengths
+    for timestep in range(int(lengths.max()) - 2, -1, -1):  # all episodes at once, from the back
+        rows = starts[lengths > timestep + 1] + timestep
+        values[rows] += discount * values[rows + 1]
+    return values
+
+
 def best_return_to_go(trajectories: Trajectories, scale: str, time_limit: int) -> NDArray[np.float32]:
     """(time_limit,) the best known return-to-go seen at each time step, in the given scale.
 

@@ -15,7 +15,7 @@ def make_critic(seed: int = 0, **settings: object) -> tuple[IQLCritic, CriticCon
     config = CriticConfig(hidden_width=32, **settings)  # type: ignore[arg-type]
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    critic = IQLCritic(OBSERVATION_DIM, ACTION_DIM, config, rng.normal(size=5), rng.uniform(0.5, 2.0, size=5))
+    critic = IQLCritic(OBSERVATION_DIM, ACTION_DIM, config, rng.normal(size=5), rng.uniform(0.5, 2.0, size=5), 3.0, 2.0)
     with torch.no_grad():  # targets that differ from the online networks
         for parameter in critic.q_target.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -75,7 +75,7 @@ def test_values_of_a_two_step_chain_respect_terminations() -> None:
     """s0 -r=1-> s1 -r=2-> end: with one action a state, Q(s1) = 2 and Q(s0) = 1 + gamma 2, not more."""
     config = CriticConfig(hidden_width=32, discount=0.5, learning_rate=3e-3, polyak=0.05)
     torch.manual_seed(0)
-    critic = IQLCritic(1, 1, config, np.zeros(1), np.ones(1))
+    critic = IQLCritic(1, 1, config, np.zeros(1), np.ones(1), value_mean=5.0, value_std=3.0)
     trainer = IQLTrainer(critic, config)
     states, actions = torch.tensor([[-1.0], [1.0]]), torch.zeros(2, 1)
     batch = {
@@ -99,6 +99,6 @@ def test_q_min_is_the_smaller_of_both_and_keeps_leading_dimensions() -> None:
     with torch.no_grad():
         critic.q_target.biases[2] -= critic.q_target(pairs).mean(1).view(2, 1, 1)  # so that each is smaller at times
         both = critic.q_target(pairs)
-        torch.testing.assert_close(critic.q_min(observations, actions), both.min(0).values.view(3, 4))
+        torch.testing.assert_close(critic.q_min(observations, actions), 3.0 + 2.0 * both.min(0).values.view(3, 4))
         assert (both[0] < both[1]).any()
         assert (both[0] > both[1]).any()
