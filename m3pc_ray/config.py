@@ -84,7 +84,7 @@ class PretrainConfig:
     """Segments a gradient step (2048 offline in the paper)."""
     max_minutes: float = 0.0
     """Wall-clock budget of everything trained, in minutes; 0: no limit, `steps` and `critic.updates` rule."""
-    critic_fraction: float = 0.3
+    critic_fraction: float = 0.35
     """Share of max_minutes given to the critic when both are trained."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """Muon on the hidden matrices with AdamW on the rest, or AdamW alone (the paper)."""
@@ -210,6 +210,8 @@ class OnlineConfig:
     """Segments a trajectory-model update (512 in the paper)."""
     btm_learning_rate: float = 2e-4
     """Constant learning rate of the trajectory model online."""
+    trained_losses: Literal["all", "states_and_masked_actions"] = "all"
+    """Losses of online updates: all, or without rewards, returns and visible actions as in the authors' code."""
     offline_episodes: int = 1000
     """Best episodes of the data set that stay in the replay (the paper's 1000)."""
     replay_capacity: int = 1_000_000

@@ -13,6 +13,8 @@ from torch import Tensor
 from m3pc_ray.model.masks import ACTIONS, MODALITIES, Mask
 from m3pc_ray.model.network import Prediction
 
+TrainedLosses = Literal["all", "states_and_masked_actions"]
+
 
 @dataclass(frozen=True)
 class LossTerms:
@@ -31,9 +33,13 @@ class LossTerms:
     def squared_errors(self) -> Tensor:
         return self.states + self.returns + self.rewards + self.visible_actions
 
-    def total(self, entropy_multiplier: Tensor | float) -> Tensor:
-        """Squared errors + negative log-likelihood - sigma * entropy."""
-        return self.squared_errors() + self.negative_log_likelihood - entropy_multiplier * self.entropy
+    def total(self, entropy_multiplier: Tensor | float, trained: TrainedLosses = "all") -> Tensor:
+        """Squared errors + negative log-likelihood - sigma * entropy.
+
+        With `states_and_masked_actions`, states alone among the squared errors: what the authors' finetuning trains.
+        """
+        squared_errors = self.squared_errors() if trained == "all" else self.states
+        return squared_errors + self.negative_log_likelihood - entropy_multiplier * self.entropy
 
 
 def visibility(masks: Sequence[tuple[int, Mask]], device: torch.device) -> Tensor:

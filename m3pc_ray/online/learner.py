@@ -109,7 +109,9 @@ class Learner:
         self.storage = build_storage(config, models, trajectories, device)
         dtype = resolve_precision(config.pretrain.precision, device)
         pretrain = replace(config.pretrain, learning_rate=config.online.btm_learning_rate)
-        self.btm_trainer = BTMTrainer(models.model, pretrain, config.masks, dtype, config.seed)
+        self.btm_trainer = BTMTrainer(
+            models.model, pretrain, config.masks, dtype, config.seed, config.online.trained_losses
+        )
         self.critic_trainer = IQLTrainer(models.critic, config.critic, dtype)
         self.fragments = 0
         self.updates = {"btm": 0, "critic": 0}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from m3pc_ray.config import MaskConfig, PretrainConfig
-from m3pc_ray.model.losses import group_rows, loss_terms
+from m3pc_ray.model.losses import TrainedLosses, group_rows, loss_terms
 from m3pc_ray.model.masks import draw_masks
 from m3pc_ray.model.network import TrajectoryModel
 
@@ -38,9 +38,16 @@ class BTMTrainer:
     """
 
     def __init__(
-        self, model: TrajectoryModel, config: PretrainConfig, masks: MaskConfig, dtype: torch.dtype, seed: int
+        self,
+        model: TrajectoryModel,
+        config: PretrainConfig,
+        masks: MaskConfig,
+        dtype: torch.dtype,
+        seed: int,
+        trained_losses: TrainedLosses = "all",
     ) -> None:
         self.model, self.config, self.masks, self.dtype = model, config, masks, dtype
+        self.trained_losses = trained_losses
         self.mask_rng = np.random.default_rng([seed, 1])
         device = model.modality_embedding.device
         self.log_multiplier = torch.tensor(math.log(config.entropy_multiplier_init), device=device, requires_grad=True)
@@ -98,7 +105,7 @@ class BTMTrainer:
         prediction = model(tokens, masks, valid, self.dtype)
         terms = loss_terms(prediction, tokens, masks, valid, config.nll_over)
         multiplier = self.log_multiplier.detach().exp() if config.entropy_constraint else 0.0
-        loss = terms.total(multiplier)
+        loss = terms.total(multiplier, self.trained_losses)
         for name in ("btm_muon", "btm_adamw"):
             if name in self._optimizers:
                 for group in self._optimizers[name].param_groups:

@@ -53,6 +53,8 @@ def test_terms_equal_a_loop(nll_over: str) -> None:
         sum(expected[name] for name in ("states", "returns", "rewards", "visible", "nll")) - 0.3 * expected["entropy"]
     )
     assert float(terms.total(0.3)) == pytest.approx(total, rel=1e-4)
+    authors = expected["states"] + expected["nll"] - 0.3 * expected["entropy"]
+    assert float(terms.total(0.3, "states_and_masked_actions")) == pytest.approx(authors, rel=1e-4)
 
 
 def test_nothing_asked_for_costs_nothing() -> None:
