@@ -162,8 +162,8 @@ class PlannerConfig:
     """lambda of the utility (eq. 3)."""
     utility_sharpness_return: float = 0.05
     """xi of the softmax over utilities (eq. 4) with guide `return` (1.0 in the paper, 0.01 in its code)."""
-    utility_sharpness_critic: float = 1.0
-    """xi of the softmax over utilities (eq. 4) with guide `critic`."""
+    utility_sharpness_critic: float = 0.3
+    """xi of the softmax over utilities (eq. 4) with guide `critic` (1.0 in the paper)."""
     rewards_from: Literal["fd", "rp"] = "fd"
     """Where rewards and returns come from: the forward-dynamics pass (cheap) or a pass of their own (the paper)."""
     current_state: Literal["true", "reconstructed"] = "true"
