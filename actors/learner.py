@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,8 @@ class LearnerActor:
         self._learner = make_learner(self._run, device)
         catch_up(self._learner, lambda start: ray.get(replay.read.remote(start)))
         self._publications: list[ray.ObjectRef] = []
+        # Most of a step's small products cannot use a second core; the critic's updates beside the model's can.
+        self._critic_thread = ThreadPoolExecutor(1, thread_name_prefix="critic")
 
     def ready(self) -> bool:
         """Answers once the constructor is through."""
@@ -66,7 +69,7 @@ class LearnerActor:
             chunk = {kind: min(permitted[kind], most) for kind, most in CHUNK.items()}
             if any(chunk.values()):
                 began = time.monotonic()
-                learner.update(chunk)
+                learner.update(chunk, self._critic_thread)
                 time.sleep(self._delay * sum(chunk.values()))
                 busy += time.monotonic() - began
                 if learner.publication_due:

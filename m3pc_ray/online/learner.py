@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,7 +120,7 @@ class Learner:
         self.lag = WeightLag()
         self._segment_rng = np.random.default_rng([config.seed, 4])
         self._transition_rng = np.random.default_rng([config.seed, 5])
-        self._newest: dict[str, torch.Tensor] = {}
+        self._newest: dict[str, dict[str, torch.Tensor]] = {}
         self._published = -1
         self._before = {"btm": int(state["btm_updates"]), "critic": int(state["critic_updates"])}
         torch.manual_seed(config.seed)
@@ -149,18 +150,32 @@ class Learner:
             self.storage.append(fragment)
         self.fragments += len(fragments)
 
-    def update(self, updates: dict[str, int]) -> None:
-        """Do so many updates of each kind (`btm`, `critic`)."""
-        if updates["critic"] > 0:
-            size = self.config.critic.batch_size
-            for batch in self.storage.sample_transitions(self._transition_rng, updates["critic"], size):
-                metrics = self.critic_trainer.update(batch)
-            self._newest |= {f"critic/{name}": value for name, value in metrics.items()}
-            self.updates["critic"] += updates["critic"]
-        for _ in range(updates["btm"]):
+    def update(self, updates: Mapping[str, int], executor: Executor | None = None) -> None:
+        """Do so many updates of each kind (`btm`, `critic`).
+
+        With an executor the critic's run in it beside the model's: they share nothing but the replay they read.
+        """
+        if executor is None:
+            self._update_critic(updates["critic"])
+            self._update_btm(updates["btm"])
+        else:
+            critic = executor.submit(self._update_critic, updates["critic"])
+            self._update_btm(updates["btm"])
+            critic.result()
+
+    def _update_critic(self, count: int) -> None:
+        if count == 0:
+            return
+        size = self.config.critic.batch_size
+        for batch in self.storage.sample_transitions(self._transition_rng, count, size):
+            metrics = self.critic_trainer.update(batch)
+        self._newest["critic"] = metrics
+        self.updates["critic"] += count
+
+    def _update_btm(self, count: int) -> None:
+        for _ in range(count):
             tokens, valid = self.storage.sample_segments(self._segment_rng, self.config.online.btm_batch_size)
-            metrics = self.btm_trainer.update(tokens, valid, learning_rate_factor=1.0)
-            self._newest |= {f"btm/{name}": value for name, value in metrics.items()}
+            self._newest["btm"] = self.btm_trainer.update(tokens, valid, learning_rate_factor=1.0)
             self.updates["btm"] += 1
 
     def metrics(self) -> dict[str, float]:
@@ -180,7 +195,7 @@ class Learner:
         Raises:
             UserError: one is not finite: training has diverged, and its weights must not be used.
         """
-        row = {name: float(value) for name, value in self._newest.items()}
+        row = {f"{kind}/{name}": float(v) for kind, metrics in self._newest.items() for name, v in metrics.items()}
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
             raise UserError(
