@@ -39,7 +39,7 @@ class Take:
 
 
 DEFAULT_TAKES = (
-    Take(REPLAY, -1000, 100, 60),
+    Take(REPLAY, 0, 100, 60),
     Take(REPLAY, 100, 300, 40),
     Take(REPLAY, 300, 500, 50),
     Take(REPLAY, 500, 750, 60),
@@ -68,14 +68,17 @@ def choose(source: Path, takes: tuple[Take, ...], seed: int) -> Trajectories:
         parts.append(data.select(np.sort(chosen)))
         print(f"{take.file}: return {take.low:g} to {take.high:g}: {len(chosen)} of {len(candidates)} episodes")
     first = parts[0].metadata
-    recipe = "; ".join(
-        f"{len(part.lengths)} from {take.file} with returns in [{take.low:g}, {take.high:g})"
-        for take, part in zip(takes, parts, strict=True)
-    )
-    kinds = "; ".join(f"{name}: {data.metadata.origin}" for name, data in files.items())
+    sources = []
+    for name, data in files.items():
+        counts = [
+            f"{len(part.lengths)} with return {take.low:g} to {take.high:g}"
+            for take, part in zip(takes, parts, strict=True)
+            if take.file == name
+        ]
+        sources.append(f"from {name} ({data.metadata.origin.removeprefix(f'HDF5 file {name}; ')}): {', '.join(counts)}")
     metadata = first.replace(
         name="bundled/hopper",
-        origin=f"whole episodes drawn by benchmarks/make_bundled_data.py --seed {seed}: {recipe}. Sources: {kinds}",
+        origin=f"whole episodes drawn by benchmarks/make_bundled_data.py --seed {seed}, {'; '.join(sources)}",
     )
     return Trajectories.concatenate(parts, metadata)
 

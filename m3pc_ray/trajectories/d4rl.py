@@ -198,12 +198,12 @@ def _metadata(path: Path, environment: str, attributes: dict[str, str], own: _Ow
     if own is not None:
         was = own.metadata
         return validation.metadata_of(facts, was.name, versions=was.versions, origin=was.origin)
-    told = [attributes[key] for key in ("layout", "kind", "algorithm") if attributes.get(key)]
+    told = [attributes[key] for key in ("kind", "algorithm") if attributes.get(key)]
     return validation.metadata_of(
         facts,
         path.stem,
         versions=_versions(attributes.get("versions", "")),
-        origin="; ".join([f"D4RL HDF5 file {path.name}", *told]),
+        origin="; ".join([f"HDF5 file {path.name}", *told]),
     )
 
 

@@ -1,0 +1,206 @@
+"""`m3pc data`: what data sets there are, what is in them, and how to bring them here.
+
+    m3pc data list
+    m3pc data info bundled/hopper --json info.json
+    m3pc data info hopper_medium-v2.hdf5 --figure returns.png
+    m3pc data convert d4rl/hopper-medium-v2 data/hopper-medium
+    m3pc data convert data/hopper-medium copy.hdf5
+    m3pc data download d4rl/hopper-medium-v2 --folder data
+
+A REF is `bundled/hopper`, a D4RL name, a Minari id, or the path of a trajectory store, a D4RL HDF5 file or a Minari
+folder. D4RL files lie in --folder, else in $D4RL_DATASET_DIR, else in ~/.d4rl/datasets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m3pc_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from m3pc_ray.trajectories.download import Progress
+
+SUMMARY = "list, describe, convert and download data sets"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The four actions and their options."""
+    folder_help = "folder of D4RL files (setting data.folder)"
+    parser.add_argument("--folder", default="", help=folder_help)
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # so that --folder may follow the action too
+    common.add_argument("--folder", default=argparse.SUPPRESS, help=folder_help)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|info|convert|download")
+
+    command = actions.add_parser("list", parents=[common], help="data sets that can be named")
+    command.add_argument("--json", metavar="FILE", help="write the rows there too")
+    command.set_defaults(act=list_data)
+
+    command = actions.add_parser("info", parents=[common], help="describe a data set and draw its returns")
+    command.add_argument("reference", metavar="REF", help="name, Minari id or path")
+    command.add_argument("--json", metavar="FILE", help="write the row there too")
+    command.add_argument("--environment", default="", metavar="ID", help="environment, where the data names none")
+    command.add_argument("--figure", default="", metavar="FILE", help="return histogram (default: NAME-returns.png)")
+    command.set_defaults(act=describe)
+
+    command = actions.add_parser("convert", parents=[common], help="write a data set in another form")
+    command.add_argument("source", metavar="SRC", help="name, Minari id or path")
+    command.add_argument("target", metavar="DST", help="trajectory store (folder), or D4RL HDF5 if it ends in .hdf5")
+    command.add_argument("--environment", default="", metavar="ID", help="environment, where the data names none")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing DST")
+    command.set_defaults(act=convert)
+
+    command = actions.add_parser("download", parents=[common], help="fetch a D4RL file")
+    command.add_argument("name", metavar="NAME", help="for example d4rl/hopper-medium-v2")
+    command.add_argument("--overwrite", action="store_true", help="fetch it again")
+    command.set_defaults(act=fetch)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carries out one action."""
+    arguments.act(arguments)
+    return 0
+
+
+def list_data(arguments: argparse.Namespace) -> None:
+    """`m3pc data list`"""
+    from m3pc_ray.trajectories.resolve import list_known
+
+    rows = list_known(arguments.folder)
+    table = _table("kind", "environment", "here", "name")
+    for row in rows:
+        table.add_row(row["kind"], row["environment"] or "-", "yes" if row["available"] else "no", row["name"])
+    _print(table)
+    _write(arguments.json, rows)
+
+
+def describe(arguments: argparse.Namespace) -> None:
+    """`m3pc data info REF`"""
+    from m3pc_ray.trajectories import resolve, summary
+    from m3pc_ray.trajectories.files import disk_bytes
+
+    with _download_progress() as progress:
+        location = resolve.locate(arguments.reference, arguments.folder, progress)
+    data = resolve.read(location, arguments.environment)
+    row = summary.summarise(data, disk_bytes(location.path) if location.path else None)
+    figure = Path(arguments.figure or f"{row['name'].replace('/', '-')}-returns.png").expanduser()
+    if not figure.suffix:
+        figure = figure.with_suffix(".png")
+    try:
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        summary.save_return_histogram(data, figure)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{figure}: the figure cannot be written ({error})") from error
+    row["figure"] = str(figure)
+
+    table = _table("", "min", "mean", "max", numbers=True)
+    for name, key, digits in (("return", "return", 1), ("normalised score", "score", 1), ("length", "length", 0)):
+        table.add_row(name, *(_number(row[f"{key}_{which}"], digits) for which in ("min", "mean", "max")))
+    facts = _table("data set", row["name"])
+    facts.add_row("environment", f"{row['environment']}, time limit {row['max_episode_steps'] or 'unknown'}")
+    facts.add_row("sizes", f"observations {row['observation_dim']}, actions {row['action_dim']}")
+    facts.add_row("episodes", f"{row['episodes']:,}")
+    facts.add_row("steps", f"{row['steps']:,}")
+    ends = (row["fraction_terminated"], row["fraction_time_limit"], row["fraction_cut"])
+    facts.add_row("ended", f"terminated {ends[0]:.1%}, time limit {ends[1]:.1%}, cut {ends[2]:.1%}")
+    on_disk = f", on disk {_megabytes(row['disk_bytes'])}" if row["disk_bytes"] is not None else ""
+    facts.add_row("size", f"in memory {_megabytes(row['memory_bytes'])}{on_disk}")
+    if row["reference_source"]:
+        facts.add_row("reference scores", row["reference_source"])
+    facts.add_row("origin", row["origin"])
+    facts.add_row("returns drawn in", row["figure"])
+    _print(facts, table)
+    _write(arguments.json, [row])
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """`m3pc data convert SRC DST`"""
+    from m3pc_ray.trajectories import resolve
+    from m3pc_ray.trajectories.d4rl import write_hdf5
+    from m3pc_ray.trajectories.files import disk_bytes, replacing
+    from m3pc_ray.trajectories.store import write_store
+
+    target = Path(arguments.target).expanduser()
+    if target.exists() and not arguments.overwrite:
+        raise UserError(f"{target} already exists; choose another name or give --overwrite")
+    with _download_progress() as progress:
+        data = resolve.load(arguments.source, arguments.environment, arguments.folder, progress)
+    if target.suffix == ".hdf5":
+        if target.is_dir():
+            raise UserError(f"{target} is a folder; it will not be overwritten by a file")
+        with replacing(target, arguments.overwrite) as fresh:
+            write_hdf5(data, fresh)
+    else:
+        write_store(data, target, arguments.overwrite)
+    size = _megabytes(disk_bytes(target))
+    print(f"{target}: {data.num_episodes:,} episodes, {data.num_steps:,} steps, {size}")
+
+
+def fetch(arguments: argparse.Namespace) -> None:
+    """`m3pc data download NAME`"""
+    from m3pc_ray.trajectories.download import canonical_name, download, find_local
+    from m3pc_ray.trajectories.files import disk_bytes
+
+    name = canonical_name(arguments.name)
+    present = find_local(name, arguments.folder) if name else None
+    with _download_progress() as progress:
+        path = download(arguments.name, arguments.folder, arguments.overwrite, progress)
+    kept = " (already there)" if present is not None and not arguments.overwrite else ""
+    print(f"{path}: {_megabytes(disk_bytes(path))}{kept}")
+
+
+@contextlib.contextmanager
+def _download_progress() -> Iterator[Progress]:
+    """A progress bar on stderr that appears with the first bytes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bar = Progress("downloading", *columns, console=Console(stderr=True))
+    task = bar.add_task("downloading", total=None)
+
+    def report(received: int, expected: int) -> None:
+        if not bar.live.is_started:
+            bar.start()
+        bar.update(task, completed=received, total=expected or None)
+
+    try:
+        yield report
+    finally:
+        if bar.live.is_started:  # stopping one that never showed would print an empty line
+            bar.stop()
+
+
+def _table(*headings: str, numbers: bool = False) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", justify="right" if numbers and place else "left")
+    return table
+
+
+def _print(*tables: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for table in tables:
+        console.print(table)
+
+
+def _write(path: str | None, rows: list[dict[str, Any]]) -> None:
+    from m3pc_ray.commands._output import write_rows
+
+    if path:
+        write_rows(path, rows)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
