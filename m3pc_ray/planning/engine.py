@@ -27,7 +27,7 @@ from m3pc_ray.model.masks import ACTIONS, MODALITIES, RETURNS, STATES
 from m3pc_ray.model.network import LayerNorm, Linear, RegressionHead, TrajectoryModel, TransformerLayer
 from m3pc_ray.planning.inference import Queries, Window
 
-CHUNK_BYTES = 2**21
+CHUNK_BYTES = 2**22
 """Size of a chunk's largest activation, the hidden layer of a feed-forward block, on a CPU (measured: see
 benchmarks/planning.py). GPUs take all rows at once, up to `DEVICE_CHUNK_ROWS`."""
 DEVICE_CHUNK_ROWS = 32_768
@@ -73,6 +73,25 @@ class _Beyond:
 
     scores: Tensor  # (heads, Q, 1): logsumexp of the scores
     values: Tensor  # (heads, Q, size): what attention to these tokens alone would return
+
+
+@dataclass(frozen=True)
+class _ConstantQueries:
+    """Hidden tokens asked of a single decoder layer: neither what enters it nor their queries depend on the row."""
+
+    inputs: Tensor  # (Q, 1, width)
+    queries: Tensor  # (Q, 1, width)
+    beyond: _Beyond
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Order of the decoder's tokens, visible ones as the encoder had them, then hidden ones, and what is wanted."""
+
+    runs: tuple[Run, ...]
+    hidden: Tensor  # (32 - S, 1, width), what enters the decoder for the hidden tokens
+    places: Tensor  # (Q,), positions of the tokens asked for
+    constant: _ConstantQueries | None
 
 
 class _Layer:
@@ -216,16 +235,16 @@ class FastInference:
             (_frozen(model.mask_tokens, torch.float32, device).unsqueeze(1) + constant).flatten(0, 1).to(dtype)
         )
         self._blank_projected = self._decoder[0].project(self._blank) if self._decoder else None
+        self._questions: dict[tuple[tuple[Run, ...], tuple[Run, ...]], _Question] = {}
 
     @torch.inference_mode()
     def propose(self, window: Window, steps: int) -> SquashedGaussian:
         t, all_steps = window.position, range(self._segment_length)
-        runs: list[Run] = [(STATES, range(t + 1)), (RETURNS, all_steps), (ACTIONS, range(t))]
+        runs = ((STATES, range(t + 1)), (RETURNS, all_steps), (ACTIONS, range(t)))
         values = [window.states, window.returns, window.actions]
         tokens = torch.cat([self._token(run, part) for run, part in zip(runs, values, strict=True)])
-        order = _Order(runs, [(ACTIONS, range(t, t + steps))], self._segment_length)
-        decoded = self._decode(self._encode(tokens, None), order, self._constants(order))
-        x = decoded.float().transpose(0, 1)  # (B, steps, width)
+        question = self._question(runs, ((ACTIONS, range(t, t + steps)),))
+        x = self._decode(self._encode(tokens, None), question).float().transpose(0, 1)  # (B, steps, width)
         lowest, highest = self._log_std_range
         log_std = lowest + 0.5 * (highest - lowest) * (torch.tanh(self._action_log_std(x)) + 1.0)
         return SquashedGaussian(self._action_mean(x), log_std, self._action_clip)
@@ -237,16 +256,13 @@ class FastInference:
         batch, num_candidates = candidates.shape[:2]
         t, last = window.position, self._segment_length
         # Shared by an environment's candidates: states and actions so far. Their own: actions, then imagined states.
-        runs: list[Run] = [(STATES, range(t + 1)), (ACTIONS, range(last))]
+        later: tuple[Run, ...] = () if imagined is None or t + 1 == last else ((STATES, range(t + 1, last)),)
+        runs = ((STATES, range(t + 1)), (ACTIONS, range(last)), *later)
         shared = torch.cat(
             [self._token((STATES, range(t + 1)), window.states), self._token((ACTIONS, range(t)), window.actions)]
         )
-        if imagined is not None and t + 1 < last:
-            runs.append((STATES, range(t + 1, last)))
         shared_projected = self._encoder[0].project(shared) if self._encoder else None
-        asked: list[Run] = [(MODALITIES.index(name), steps) for name, steps in queries.items()]
-        order = _Order(runs, asked, last)
-        constants = self._constants(order)
+        question = self._question(runs, tuple((MODALITIES.index(name), steps) for name, steps in queries.items()))
         answers: dict[str, list[Tensor]] = {name: [] for name in queries}
         # A row is one candidate of one environment; a chunk holds whole environments or part of one.
         owner = torch.arange(batch, device=self.device).repeat_interleave(num_candidates)
@@ -255,10 +271,10 @@ class FastInference:
         for start in range(0, batch * num_candidates, chunk):
             rows = slice(start, min(start + chunk, batch * num_candidates))
             own = self._token((ACTIONS, range(t, last)), flat_candidates[rows])
-            if len(runs) == 3 and imagined is not None:
-                own = torch.cat([own, self._token(runs[2], imagined.flatten(0, 1)[rows])])
+            if later and imagined is not None:
+                own = torch.cat([own, self._token(later[0], imagined.flatten(0, 1)[rows])])
             encoded = self._encode(own, (shared, shared_projected, owner[rows]))
-            decoded = self._decode(encoded, order, constants)
+            decoded = self._decode(encoded, question)
             first = 0
             for name, steps in queries.items():
                 answers[name].append(self._heads[name](decoded[first : first + len(steps)]).transpose(0, 1))
@@ -294,52 +310,44 @@ class FastInference:
             x = layer(x, projected if index == 0 else None)
         return self._encoder_norm(x)
 
-    def _constants(self, order: _Order) -> _Beyond | None:
-        """What the tokens asked for learn from the hidden ones in a single decoder layer; None where rows differ."""
-        if len(self._decoder) != 1 or order.asked_visible:
-            return None
-        assert self._blank_projected is not None
-        queries = self._blank_projected[order.asked, : self._width]
-        return self._decoder[0].beyond(queries, self._blank_projected[order.hidden, self._width :])
+    def _question(self, runs: tuple[Run, ...], asked: tuple[Run, ...]) -> _Question:
+        """What is asked of the decoder, with all that no row changes; kept until the weights change."""
+        if (runs, asked) in self._questions:
+            return self._questions[runs, asked]
+        visible = [modality * self._segment_length + step for modality, steps in runs for step in steps]
+        hidden = sorted(set(range(4 * self._segment_length)) - set(visible))
+        wanted = [modality * self._segment_length + step for modality, steps in asked for step in steps]
+        place = {token: position for position, token in enumerate(visible + hidden)}
+        places = torch.tensor([place[token] for token in wanted], device=self.device)
+        constant = None
+        if len(self._decoder) == 1 and set(wanted).isdisjoint(visible):
+            assert self._blank_projected is not None
+            queries = self._blank_projected[wanted, : self._width]
+            beyond = self._decoder[0].beyond(queries, self._blank_projected[hidden, self._width :])
+            constant = _ConstantQueries(self._blank[wanted].unsqueeze(1), queries.unsqueeze(1), beyond)
+        question = _Question(runs, self._blank[hidden].unsqueeze(1), places, constant)
+        self._questions[runs, asked] = question
+        return question
 
-    def _decode(self, encoded: Tensor, order: _Order, beyond: _Beyond | None) -> Tensor:
+    def _decode(self, encoded: Tensor, question: _Question) -> Tensor:
         """Decoder output (Q, R, width) at the tokens asked for, from the encoder's output (S, R, width)."""
         rows, first = encoded.shape[1], 0
         seen = torch.empty_like(encoded)
-        for modality, steps in order.runs:
+        for modality, steps in question.runs:
             part = slice(first, first + len(steps))
             constant = self._decoder_constant[modality, steps.start : steps.stop].unsqueeze(1)
             torch.add(self._decoder_embed[modality](encoded[part]), constant, out=seen[part])
             first += len(steps)
-        if beyond is not None:  # one layer, asked for hidden tokens only: their inputs and queries are constants
-            assert self._blank_projected is not None
+        if question.constant is not None:
             layer = self._decoder[0]
-            queries = self._blank_projected[order.asked, : self._width].unsqueeze(1).expand(-1, rows, -1)
-            attended = layer.attend(queries, layer.key_value(layer.attention_norm(seen)), beyond)
-            return self._decoder_norm(layer.finish(self._blank[order.asked].unsqueeze(1), attended))
-        x = torch.cat([seen, self._blank[order.hidden].unsqueeze(1).expand(-1, rows, -1)])
+            queries = question.constant.queries.expand(-1, rows, -1)
+            attended = layer.attend(queries, layer.key_value(layer.attention_norm(seen)), question.constant.beyond)
+            return self._decoder_norm(layer.finish(question.constant.inputs, attended))
+        x = torch.cat([seen, question.hidden.expand(-1, rows, -1)])
         for layer in self._decoder[:-1]:
             x = layer(x)
-        if self._decoder:
-            layer, normed = self._decoder[-1], self._decoder[-1].attention_norm(x)
-            x = x[order.places]
-            x = layer.finish(x, layer.attend(layer.query(normed[order.places]), layer.key_value(normed)))
-        else:
-            x = x[order.places]
-        return self._decoder_norm(x)
-
-
-class _Order:
-    """Order of the decoder's tokens: visible ones as the encoder had them, then the hidden ones.
-
-    Tokens are numbered modality * T + step. `places` are the positions of the tokens asked for.
-    """
-
-    def __init__(self, runs: list[Run], asked: list[Run], segment_length: int) -> None:
-        self.runs = runs
-        visible = [modality * segment_length + step for modality, steps in runs for step in steps]
-        self.hidden = sorted(set(range(4 * segment_length)) - set(visible))
-        self.asked = [modality * segment_length + step for modality, steps in asked for step in steps]
-        self.asked_visible = not set(self.asked).isdisjoint(visible)
-        place = {token: position for position, token in enumerate(visible + self.hidden)}
-        self.places = [place[token] for token in self.asked]
+        if not self._decoder:
+            return self._decoder_norm(x[question.places])
+        layer, normed = self._decoder[-1], self._decoder[-1].attention_norm(x)
+        attended = layer.attend(layer.query(normed[question.places]), layer.key_value(normed))
+        return self._decoder_norm(layer.finish(x[question.places], attended))

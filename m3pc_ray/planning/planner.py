@@ -131,10 +131,9 @@ class ForwardPlanner:
 
         The arrays may be read-only, as Ray's are. Raises RuntimeError where names or shapes differ.
         """
-        self._model.load_state_dict({name: torch.tensor(np.asarray(value)) for name, value in model_arrays.items()})
+        self._model.load_state_dict({name: _copied(value) for name, value in model_arrays.items()})
         if critic_arrays is not None and self._critic_source is not None:
-            arrays = {name: torch.tensor(np.asarray(value)) for name, value in critic_arrays.items()}
-            self._critic_source.load_state_dict(arrays)
+            self._critic_source.load_state_dict({name: _copied(value) for name, value in critic_arrays.items()})
         self.refresh()
 
     @torch.inference_mode()
@@ -317,6 +316,10 @@ def _check(config: PlannerConfig, segment_length: int) -> None:
         raise UserError(f"planner.horizon is {config.horizon}; it must be 0 (no cap) or a number of steps")
     if not 0.0 <= config.td_lambda <= 1.0:
         raise UserError(f"planner.td_lambda is {config.td_lambda}; it must lie in [0, 1]")
+
+
+def _copied(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.tensor(np.asarray(value))
 
 
 def _numpy(values: Tensor) -> NDArray[Any]:

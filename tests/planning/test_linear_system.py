@@ -176,13 +176,13 @@ def test_learnt_model_plans_better_than_it_imitates() -> None:
         model, PretrainConfig(optimizer="adamw", learning_rate=4e-3), MaskConfig(), torch.float32, seed=0
     )
     data = {"states": states[:, :-1], "returns": returns, "actions": actions, "rewards": rewards}
-    for update in range(200):
+    for update in range(120):
         rows, starts = rng.integers(episodes, size=64), rng.integers(steps - 4 + 1, size=64)
         at = starts[:, None] + np.arange(4)
         tokens = {
             name: model.normalise(name, torch.from_numpy(values[rows[:, None], at])) for name, values in data.items()
         }
-        trainer.update(tokens, None, learning_rate_factor=min(1.0, (200 - update) / 100))
+        trainer.update(tokens, None, learning_rate_factor=min(1.0, (120 - update) / 60))
 
     # The prompt asks for an ordinary return, so that imitation is no planning in disguise.
     prompt = ReturnPrompt(np.full(limit, np.median(returns), dtype=np.float32), 0.0, "sum", limit)
