@@ -140,6 +140,8 @@ class CriticConfig:
     """Adam's learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate offline: cosine to 0 at the last update, or constant (the authors); online it is constant."""
+    standardise_values: bool = False
+    """Predict values in units of the data's discounted returns: smaller losses, but worse plans (docs/results.md)."""
     scoring: Literal["target", "online"] = "target"
     """Q networks that score plans: the Polyak averages, or the newest ones (the authors)."""
     polyak: float = 5e-3
@@ -239,7 +241,7 @@ class OnlineConfig:
     keep_checkpoints: int = 2
     """Newest complete checkpoints kept."""
     threads: int = 0
-    """CPU threads of the learner, with --serial of everything; 0: all cores but one, with --serial all."""
+    """CPU threads of the learner; 0: half the cores, at most 8. With --serial of everything; 0: all cores."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ Pretrains the trajectory model (BTM) and the IQL critic on a data set and leaves
 
   m3pc pretrain --config configs/hopper_medium_replay.yaml --dataset data.hdf5 --out runs/hopper --max-minutes 25
   m3pc pretrain --config configs/hopper_medium_replay.yaml --dataset data.hdf5 --out runs/wide --model.width 256
+  m3pc pretrain --dataset data.hdf5 --out runs/critic2 --pretrain.components critic --start-from runs/hopper
 
 Ctrl-C leaves a checkpoint; `m3pc resume RUN` continues there."""
 
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="data set: a name, a Minari id or a path (setting data.dataset)")
     parser.add_argument("--environment", help="Gymnasium id, where the data set names none (setting data.environment)")
     parser.add_argument("--out", required=True, metavar="RUN", help="run folder to make")
+    parser.add_argument(
+        "--start-from", metavar="RUN", help="run to take the component from that pretrain.components leaves alone"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run at --out")
     parser.add_argument("--max-minutes", type=float, help="time for everything (setting pretrain.max_minutes)")
     add_config_arguments(parser)
@@ -29,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from m3pc_ray.configuration import given_overrides, load_config
     from m3pc_ray.errors import UserError
-    from m3pc_ray.training.pretraining import Pretraining, load_data
+    from m3pc_ray.training.pretraining import Pretraining, load_data, take_over
     from m3pc_ray.training.progress import train_with_progress
     from m3pc_ray.training.run_folder import RunFolder
 
@@ -45,5 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not config.data.dataset:
         raise UserError("no data set: give --dataset (a name, a Minari id or a path)")
     trajectories = load_data(config)
+    models, before = None, None
+    if arguments.start_from:
+        models, before = take_over(RunFolder.open(arguments.start_from), config, trajectories)
     folder = RunFolder.create(arguments.out, config, "pretrain", overwrite=arguments.overwrite)
-    return train_with_progress(Pretraining(folder, config, trajectories))
+    return train_with_progress(Pretraining(folder, config, trajectories, models, before))

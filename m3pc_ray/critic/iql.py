@@ -37,9 +37,8 @@ class IQLCritic(nn.Module):
         action_dim: length of an action in (-1, 1).
         config: sizes.
         states_mean, states_std: (observation_dim,), the data's statistics.
-        value_mean, value_std: of the discounted returns in the data. The networks predict values in these units: the
-            expectile and the Bellman equation do not care, but nothing has to climb from 0 to the level of the values,
-            one bootstrap at a time, before differences between actions can be learnt.
+        value_mean, value_std: units in which the networks predict values (setting `critic.standardise_values`). The
+            expectile and the Bellman equation do not care about them.
     """
 
     def __init__(

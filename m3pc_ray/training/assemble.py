@@ -92,7 +92,6 @@ def build_models(config: RunConfig, trajectories: Trajectories) -> Models:
     scale = config.data.return_scale
     statistics = compute_statistics(trajectories, scale, time_limit)
     prompt = ReturnPrompt.from_trajectories(trajectories, scale, time_limit)
-    values = discounted_returns(trajectories, config.critic.discount)
     models = _assemble(
         config,
         trajectories.observation_dim,
@@ -102,8 +101,10 @@ def build_models(config: RunConfig, trajectories: Trajectories) -> Models:
         trajectories.metadata,
         time_limit,
     )
-    models.critic.value_mean.fill_(float(values.mean()))
-    models.critic.value_std.fill_(max(float(values.std()), 1e-3))
+    if config.critic.standardise_values:
+        values = discounted_returns(trajectories, config.critic.discount)
+        models.critic.value_mean.fill_(float(values.mean()))
+        models.critic.value_std.fill_(max(float(values.std()), 1e-3))
     return models
 
 

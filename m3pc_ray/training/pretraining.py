@@ -49,6 +49,29 @@ def load_data(config: RunConfig) -> Trajectories:
     return load(config.data.dataset, config.data.environment, config.data.folder)
 
 
+def take_over(source: RunFolder, config: RunConfig, trajectories: Trajectories) -> tuple[Models, dict[str, int]]:
+    """New models but for the component that `pretrain.components` leaves alone, which comes from `source`.
+
+    Returns:
+        The models, and the updates that the taken component has had, by phase.
+
+    Raises:
+        UserError: both components are to be trained, or `source` has other data or sizes.
+    """
+    if config.pretrain.components == "both":
+        raise UserError("--start-from needs --pretrain.components btm or critic: the other one is taken from that run")
+    models = build_models(config, trajectories)
+    tensors, state = load_checkpoint(source)
+    if state["models"]["statistics"] != models.statistics.to_dict():
+        raise UserError(f"{source.path}: trained on other data than {config.data.dataset}")
+    kept, network = ("btm", models.model) if config.pretrain.components == "critic" else ("critic", models.critic)
+    try:
+        network.load_state_dict(tensors[kept])
+    except RuntimeError as error:
+        raise UserError(f"{source.path}: its {kept} has other sizes than these settings (model.*, critic.*)") from error
+    return models, {phase: state[f"{phase}_updates"] if phase == kept else 0 for phase in PHASES}
+
+
 class Pretraining:
     """Everything pretraining needs, as one object whose state is a checkpoint.
 
@@ -58,10 +81,20 @@ class Pretraining:
         run: where metrics and checkpoints go.
         config: the run's settings.
         trajectories: the data set; episodes are split into training and validation by `config.seed`.
+        models: what to train; None: new ones.
+        updates_before: updates that `models` had before this run, by phase.
     """
 
-    def __init__(self, run: RunFolder, config: RunConfig, trajectories: Trajectories, models: Models | None = None):
+    def __init__(
+        self,
+        run: RunFolder,
+        config: RunConfig,
+        trajectories: Trajectories,
+        models: Models | None = None,
+        updates_before: dict[str, int] | None = None,
+    ) -> None:
         self.run, self.config = run, config
+        self.updates_before = updates_before or dict.fromkeys(PHASES, 0)
         train, validation = trajectories.split(config.data.validation_fraction, config.seed)
         # Statistics and prompts come from the whole data set: held-out episodes are for errors, not for scores.
         self.models = models or build_models(config, trajectories)
@@ -181,10 +214,12 @@ class Pretraining:
     def _counters(self) -> dict[str, Any]:
         return {
             "environment_steps": 0,
-            "btm_updates": self.pace["btm"].step,
-            "critic_updates": self.pace["critic"].step,
+            **self._updates(),
             "seconds": self.pace["btm"].seconds + self.pace["critic"].seconds,
         }
+
+    def _updates(self) -> dict[str, int]:
+        return {f"{phase}_updates": self.updates_before[phase] + self.pace[phase].step for phase in PHASES}
 
     def _maybe_checkpoint(self) -> None:
         if time.monotonic() - self._last_checkpoint > 60.0 * self.config.pretrain.checkpoint_minutes:
@@ -203,8 +238,8 @@ class Pretraining:
         state = {
             "kind": "pretrain",
             "models": self.models.description(),
-            "critic_updates": self.pace["critic"].step,
-            "btm_updates": self.pace["btm"].step,
+            **self._updates(),
+            "updates_before": self.updates_before,
             "environment_steps": 0,
             "optimizers": optimizers,
             "pace": {name: pace.to_dict() for name, pace in self.pace.items()},
@@ -223,7 +258,8 @@ class Pretraining:
         """Pretraining as it stood at the run's newest complete checkpoint."""
         config = run.config()
         tensors, state = load_checkpoint(run)
-        pretraining = cls(run, config, trajectories, models_from_checkpoint(config, tensors, state))
+        models = models_from_checkpoint(config, tensors, state)
+        pretraining = cls(run, config, trajectories, models, state["updates_before"])
         trainer = pretraining.btm_trainer
         with torch.no_grad():
             trainer.log_multiplier.copy_(tensors["multiplier"]["log_multiplier"])

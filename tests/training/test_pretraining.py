@@ -15,9 +15,10 @@ from m3pc_ray.training.btm_trainer import schedule_factor
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.data import SegmentData, TransitionData
 from m3pc_ray.training.pacing import Pace
-from m3pc_ray.training.pretraining import Pretraining
+from m3pc_ray.training.pretraining import Pretraining, take_over
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.episodes import DatasetMetadata, EpisodeEnd, Trajectories
+from m3pc_ray.trajectories.returns import discounted_returns
 from m3pc_ray.trajectories.statistics import compute_statistics
 
 TIME_LIMIT = 30
@@ -124,6 +125,27 @@ def test_critic_alone(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in pretraining.models.model.state_dict().items())
 
 
+def test_one_component_can_be_trained_again_on_top_of_a_run(tmp_path: Path) -> None:
+    config, trajectories = make_config(), make_trajectories()
+    first = RunFolder.create(tmp_path / "first", config, "pretrain")
+    Pretraining(first, config, trajectories).train()
+    again = dataclasses.replace(make_config(components="critic"), seed=0)
+    second = RunFolder.create(tmp_path / "second", again, "pretrain")
+    Pretraining(second, again, trajectories, *take_over(first, again, trajectories)).train()
+    (old, _), (new, state) = load_checkpoint(first), load_checkpoint(second)
+    assert all(torch.equal(tensor, new["btm"][name]) for name, tensor in old["btm"].items())
+    # The same seed trains the same critic, whatever became of the model before.
+    assert all(torch.equal(tensor, new["critic"][name]) for name, tensor in old["critic"].items())
+    assert (state["btm_updates"], state["critic_updates"]) == (12, 40)
+    with pytest.raises(UserError, match="other data"):
+        take_over(first, again, make_trajectories(seed=1))
+    with pytest.raises(UserError, match="components btm or critic"):
+        take_over(first, config, trajectories)
+    wider = dataclasses.replace(again, model=ModelConfig(width=32, heads=2))
+    with pytest.raises(UserError, match="other sizes"):
+        take_over(first, wider, trajectories)
+
+
 def test_divergence_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
     config = make_config(components="btm")
     run = RunFolder.create(tmp_path / "run", config, "pretrain")
@@ -207,3 +229,15 @@ def test_transition_data_leaves_out_only_the_unknown_successor() -> None:
     batch = data.sample(np.random.default_rng(0), 500)
     # Every sampled row is a row of the data set: its reward is the sum it was made with.
     torch.testing.assert_close(batch["rewards"], batch["observations"][:, 0] + batch["actions"][:, 0])
+
+
+def test_discounted_returns_equal_a_loop() -> None:
+    trajectories = make_trajectories()
+    expected = np.zeros(trajectories.num_steps)
+    starts = trajectories.episode_starts
+    for first, end in zip(starts[:-1], starts[1:], strict=True):
+        running = 0.0
+        for row in range(end - 1, first - 1, -1):
+            running = trajectories.rewards[row] + 0.9 * running
+            expected[row] = running
+    np.testing.assert_allclose(discounted_returns(trajectories, 0.9), expected, rtol=1e-6)
