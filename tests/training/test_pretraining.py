@@ -238,6 +238,6 @@ def test_discounted_returns_equal_a_loop() -> None:
     for first, end in zip(starts[:-1], starts[1:], strict=True):
         running = 0.0
         for row in range(end - 1, first - 1, -1):
-            running = trajectories.rewards[row] + 0.9 * running
+            running = float(trajectories.rewards[row]) + 0.9 * running
             expected[row] = running
     np.testing.assert_allclose(discounted_returns(trajectories, 0.9), expected, rtol=1e-6)
