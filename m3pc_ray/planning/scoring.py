@@ -38,6 +38,7 @@ class FastScorer:
         self._biases = [bias.detach().clone() for bias in network.biases]
         self._weights[1] = self._weights[1].to(self._dtype)
         self._mean, self._std = self._source.states_mean.clone(), self._source.states_std.clone()
+        self._value_mean, self._value_std = self._source.value_mean.clone(), self._source.value_std.clone()
 
     @torch.inference_mode()
     def q_min(self, observations: Tensor, actions: Tensor) -> Tensor:
@@ -45,4 +46,5 @@ class FastScorer:
         inputs = torch.cat([(observations - self._mean) / self._std, actions], dim=-1).flatten(0, -2)
         hidden = torch.baddbmm(self._biases[0], inputs.expand(members, *inputs.shape), self._weights[0]).relu_()
         hidden = torch.bmm(hidden.to(self._dtype), self._weights[1]).float().add_(self._biases[1]).relu_()
-        return torch.baddbmm(self._biases[2], hidden, self._weights[2]).amin(0).view(leading)
+        values = torch.baddbmm(self._biases[2], hidden, self._weights[2]).amin(0)
+        return (self._value_mean + self._value_std * values).view(leading)

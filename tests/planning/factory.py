@@ -53,9 +53,8 @@ def make_model(
 def make_critic(seed: int, model: TrajectoryModel) -> IQLCritic:
     torch.manual_seed(seed)
     config = CriticConfig(hidden_width=32)
-    critic = IQLCritic(
-        model.observation_dim, model.action_dim, config, model.states_mean.numpy(), model.states_std.numpy()
-    )
+    states = model.states_mean.numpy(), model.states_std.numpy()
+    critic = IQLCritic(model.observation_dim, model.action_dim, config, *states, value_mean=0.7, value_std=1.6)
     with torch.no_grad():
         for parameter in critic.parameters():
             parameter.mul_(2.5)  # opinions strong enough that candidates differ

@@ -34,6 +34,8 @@ def test_scorer_changes_at_refresh_only() -> None:
         for parameter in critic.parameters():
             parameter.mul_(2.0)
         critic.states_mean.add_(1.0)
+        critic.value_mean.add_(5.0)
+        critic.value_std.mul_(3.0)
     torch.testing.assert_close(scorer.q_min(observations, actions), before, rtol=0, atol=0)
     scorer.refresh()
     torch.testing.assert_close(scorer.q_min(observations, actions), critic.q_min(observations, actions))
