@@ -17,6 +17,8 @@ from m3pc_ray.errors import UserError
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Of a local cluster: weights and fragments in flight need a small part of it."""
+MOST_LEARNER_THREADS = 8
+"""By default; products of a small model gain nothing from more."""
 ANSWER_SECONDS = 30.0
 """How long a cluster may take to answer before it counts as absent."""
 
@@ -100,7 +102,8 @@ def share_resources(rollout_workers: int, learner_threads: int, use_gpu: bool) -
     """
     available = ray.cluster_resources()
     cores = available.get("CPU", 1.0)
-    threads = learner_threads or max(1, int(cores) - 1)
+    largest_node = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=cores)
+    threads = learner_threads or max(1, min(MOST_LEARNER_THREADS, int(largest_node) // 2))
     wishes = {"rollout_worker": 1.0, "planner": 1.0, "learner": float(threads), "replay": 0.25, "evaluator": 1.0}
     total = sum(wishes.values()) + wishes["rollout_worker"] * (rollout_workers - 1)
     scale = min(1.0, 0.95 * cores / total)  # not every last bit: other actors of a running cluster need some

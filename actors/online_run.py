@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
 
 from actors.cluster import Resources, ray_session, share_resources
 from actors.evaluator import EvaluatorActor
@@ -29,7 +29,7 @@ LEASES_IN_FLIGHT = 2
 WORK_CALLS_IN_FLIGHT = 2
 WORK_SECONDS = 0.5
 """Length of one call of the learner: what a checkpoint or an evaluation may have to wait for."""
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 """Longest start of all roles."""
 STOP_SECONDS = 60.0
 """Longest orderly end of the leases after Ctrl-C."""
@@ -310,6 +310,11 @@ class OnlineRun:
                 answers: list[Any] = ray.get(references, timeout=1.0)
             except GetTimeoutError:
                 continue
+            except ActorDiedError as error:  # a constructor failed; Ray keeps only the text of the reason
+                mistakes = [line for line in str(error).splitlines() if "UserError: " in line]
+                if mistakes:
+                    raise UserError(mistakes[-1].partition("UserError: ")[2]) from None
+                raise
             return answers
         raise UserError(
             f"the roles did not start within {START_SECONDS:.0f} s; they ask for {resources}, the cluster has free "

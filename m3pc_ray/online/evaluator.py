@@ -14,13 +14,15 @@ from m3pc_ray.training.assemble import Models
 
 
 class Evaluator:
-    """Plays the same episodes at every evaluation, acting deterministically unless the settings say otherwise."""
+    """Plays the same episodes at every evaluation, with the single mask (`none`) and with the run's planner."""
 
     def __init__(self, models: Models) -> None:
         config = models.config
-        self.agent = Agent.from_models(models)
+        # Pretrained without a critic: what cannot guide cannot be scored.
+        guide: Guide = config.planner.guide if models.critic_updates > 0 else config.online.guide
+        self.agent = Agent.from_models(models, config=replace(config.planner, guide=guide))
         self.config = replace(config.evaluation, episodes=config.online.evaluation_episodes)
-        guides: tuple[Guide, ...] = ("none", config.planner.guide)
+        guides: tuple[Guide, ...] = ("none", guide)
         self.planners = list(dict.fromkeys(guides))
 
     def evaluate(

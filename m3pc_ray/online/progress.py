@@ -20,7 +20,9 @@ from m3pc_ray.training.run_folder import RunFolder, RunStatus
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 
 LOG_SECONDS = 5.0
-"""Between two rows of the stream `online`, and between two lines where the output is a file."""
+"""Between two rows of the stream `online`."""
+LINE_SECONDS = 20.0
+"""Between two lines where the output is a file."""
 RECENT_EPISODES = 20
 """Episodes that the shown exploration return is averaged over."""
 
@@ -46,6 +48,7 @@ class OnlineProgress:
         self._recent: deque[float] = deque(maxlen=RECENT_EPISODES)
         self._started = time.monotonic()
         self._logged_at, self._logged_steps = self._started, 0
+        self._line_at = 0.0
         self._loggers = {name: MetricLogger(run, config.logging, name) for name in ("online", "episodes", "evaluation")}
         self.console = Console(quiet=quiet)
         self._live = Live(get_renderable=self.table, console=self.console, refresh_per_second=2, transient=False)
@@ -100,9 +103,7 @@ class OnlineProgress:
         self._evaluations = list(rows)
         self._loggers["evaluation"].log(rows[0]["environment_steps"], values)
         if not self.console.is_terminal:
-            self.console.print(
-                f"evaluation at {rows[0]['environment_steps']:,} steps: {self._scores_text()}", highlight=False
-            )
+            self.console.print(f"evaluation: {self._scores_text()}", highlight=False, soft_wrap=True)
 
     def update(self, steps: int, updates: dict[str, int], values: dict[str, float], force: bool = False) -> None:
         """The newest counters and measurements; a row is written every few seconds."""
@@ -112,16 +113,18 @@ class OnlineProgress:
         elapsed = now - self._logged_at
         if elapsed < LOG_SECONDS and not force:
             return
-        self.values["steps_per_second"] = (steps - self._logged_steps) / max(elapsed, 1e-9)
-        self._logged_at, self._logged_steps = now, steps
+        if elapsed > 0.5 * LOG_SECONDS or "steps_per_second" not in self.values:
+            self.values["steps_per_second"] = (steps - self._logged_steps) / max(elapsed, 1e-9)
+            self._logged_at, self._logged_steps = now, steps
         row = dict(self.values)
         row |= {"btm_updates": updates["btm"], "critic_updates": updates["critic"], "seconds": self.seconds}
         if self._recent:
             row["return_mean"] = sum(self._recent) / len(self._recent)
         self._loggers["online"].log(steps, row)
         self.summary("running")
-        if not self.console.is_terminal:
-            self.console.print(self._line(), highlight=False)
+        if not self.console.is_terminal and (force or now - self._line_at >= LINE_SECONDS):
+            self._line_at = now
+            self.console.print(self._line(), highlight=False, soft_wrap=True)
 
     def summary(self, status: RunStatus) -> None:
         """Bring summary.json up to date."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from actors.online_run import run_on_ray
 from m3pc_ray.agent import Agent
 from m3pc_ray.commands.finetune import resume_finetune
+from m3pc_ray.config import DataConfig
+from m3pc_ray.errors import UserError
 from m3pc_ray.online.interrupt import StopRequest
 from m3pc_ray.online.preparation import finetune_config, prepare
 from m3pc_ray.online.progress import OnlineProgress
@@ -109,6 +112,14 @@ def test_interrupted_run_is_checkpointed_and_resumes_exactly(pretrained, tmp_pat
     resume_finetune(run.path, quiet=True)
     assert_exact(run)
     assert {fragment.key.incarnation for fragment in read_log(run.path / "replay")} == {0, 1}
+
+
+def test_a_mistake_that_only_a_role_notices_is_one_line(pretrained, tmp_path):
+    run = prepare(pretrained, tmp_path / "run", finetune_config(pretrained, {}))
+    run.write_config(replace(run.config(), data=DataConfig(dataset=str(tmp_path / "gone.hdf5"))))
+    with pytest.raises(UserError, match=r"gone\.hdf5"):
+        resume_finetune(run.path, quiet=True)
+    assert run.summary()["status"] == "failed"
 
 
 def test_command_line_joins_the_cluster_of_ray_address(pretrained, tmp_path, cluster):
