@@ -140,8 +140,8 @@ class CriticConfig:
     """Adam's learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate offline: cosine to 0 at the last update, or constant (the authors); online it is constant."""
-    standardise_values: bool = False
-    """Predict values in units of the data's discounted returns: smaller losses, but worse plans (docs/results.md)."""
+    standardise_values: bool = True
+    """Predict values in units of the data's discounted returns, so that nothing has to climb from 0 to their level."""
     scoring: Literal["target", "online"] = "target"
     """Q networks that score plans: the Polyak averages, or the newest ones (the authors)."""
     polyak: float = 5e-3

@@ -62,8 +62,8 @@ def resume_finetune(path: str | Path, quiet: bool = False) -> int:
         UserError: RAY_ADDRESS names no cluster that answers, the disk is full, or training diverged.
         KeyboardInterrupt: Ctrl-C; a checkpoint was written first.
     """
-    from m3pc_ray.online.interrupt import StopRequest
     from m3pc_ray.online.progress import OnlineProgress
+    from m3pc_ray.training.interrupt import StopRequest
     from m3pc_ray.training.run_folder import RunFolder
 
     run = RunFolder.open(path)

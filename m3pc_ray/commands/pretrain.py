@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from m3pc_ray.configuration import given_overrides, load_config
     from m3pc_ray.errors import UserError
-    from m3pc_ray.training.pretraining import Pretraining, load_data, take_over
+    from m3pc_ray.training.assemble import build_models
+    from m3pc_ray.training.pretraining import Pretraining, load_data, take_component
     from m3pc_ray.training.progress import train_with_progress
     from m3pc_ray.training.run_folder import RunFolder
 
@@ -49,8 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not config.data.dataset:
         raise UserError("no data set: give --dataset (a name, a Minari id or a path)")
     trajectories = load_data(config)
-    models, before = None, None
-    if arguments.start_from:
-        models, before = take_over(RunFolder.open(arguments.start_from), config, trajectories)
+    models = build_models(config, trajectories)
+    taken = take_component(RunFolder.open(arguments.start_from), config, models) if arguments.start_from else None
     folder = RunFolder.create(arguments.out, config, "pretrain", overwrite=arguments.overwrite)
-    return train_with_progress(Pretraining(folder, config, trajectories, models, before))
+    return train_with_progress(Pretraining(folder, config, trajectories, models, taken))

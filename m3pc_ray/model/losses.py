@@ -29,6 +29,8 @@ class LossTerms:
     """Per step, nats, summed over action dimensions."""
     entropy: Tensor
     """Per step, nats, summed over action dimensions; over the same tokens as the likelihood."""
+    actions_asked: Tensor
+    """Number of action tokens that the likelihood and the entropy are averaged over; 0: both are 0 and mean nothing."""
 
     def squared_errors(self) -> Tensor:
         return self.states + self.returns + self.rewards + self.visible_actions
@@ -88,6 +90,7 @@ def loss_terms(
         visible_actions=_weighted_mean(mode_error, action_exists & action_visible),
         negative_log_likelihood=_weighted_mean(-prediction.actions.log_prob(tokens["actions"]), asked),
         entropy=_weighted_mean(prediction.actions.entropy(), asked),
+        actions_asked=asked.sum(),
     )
 
 

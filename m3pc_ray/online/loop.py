@@ -12,7 +12,7 @@ import torch
 
 from m3pc_ray.online.collector import Collector
 from m3pc_ray.online.exploration import Task, lease_size, make_collector
-from m3pc_ray.online.interrupt import StopRequest
+from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.online.plan_service import join_contexts
 from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.online.replay_keeper import make_keeper

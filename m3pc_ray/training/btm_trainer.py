@@ -127,7 +127,8 @@ class BTMTrainer:
             if name in self._optimizers:
                 self._optimizers[name].step()
         if config.entropy_constraint:
-            self._update_multiplier(terms.entropy.detach())
+            if int(terms.actions_asked):  # masks that show every action say nothing about the entropy
+                self._update_multiplier(terms.entropy.detach())
             metrics["entropy_multiplier"] = self.log_multiplier.detach().exp()
         return metrics
 

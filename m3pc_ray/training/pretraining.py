@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.training.assemble import Models, build_models, models_from_checkpoint
 from m3pc_ray.training.btm_trainer import BTMTrainer, schedule_factor
 from m3pc_ray.training.checkpoints import (
+    Tensors,
     load_checkpoint,
     save_checkpoint,
 )
 from m3pc_ray.training.data import SegmentData, TransitionData
+from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.metrics import MetricLogger
 from m3pc_ray.training.pacing import Pace
 from m3pc_ray.training.run_folder import RunFolder
@@ -49,27 +52,36 @@ def load_data(config: RunConfig) -> Trajectories:
     return load(config.data.dataset, config.data.environment, config.data.folder)
 
 
-def take_over(source: RunFolder, config: RunConfig, trajectories: Trajectories) -> tuple[Models, dict[str, int]]:
-    """New models but for the component that `pretrain.components` leaves alone, which comes from `source`.
+@dataclass(frozen=True)
+class TakenComponent:
+    """The trained part of another run that `pretrain.components` leaves alone: `btm` or `critic`."""
 
-    Returns:
-        The models, and the updates that the taken component has had, by phase.
+    phase: str
+    tensors: Tensors
+    state: dict[str, Any]
+
+
+def take_component(source: RunFolder, config: RunConfig, models: Models) -> TakenComponent:
+    """Loads into `models` the component of `source` that is not to be trained.
 
     Raises:
-        UserError: both components are to be trained, or `source` has other data or sizes.
+        UserError: both components are to be trained, or `source` was trained on other data or with other sizes.
     """
     if config.pretrain.components == "both":
         raise UserError("--start-from needs --pretrain.components btm or critic: the other one is taken from that run")
-    models = build_models(config, trajectories)
     tensors, state = load_checkpoint(source)
-    if state["models"]["statistics"] != models.statistics.to_dict():
-        raise UserError(f"{source.path}: trained on other data than {config.data.dataset}")
-    kept, network = ("btm", models.model) if config.pretrain.components == "critic" else ("critic", models.critic)
-    try:
-        network.load_state_dict(tensors[kept])
-    except RuntimeError as error:
-        raise UserError(f"{source.path}: its {kept} has other sizes than these settings (model.*, critic.*)") from error
-    return models, {phase: state[f"{phase}_updates"] if phase == kept else 0 for phase in PHASES}
+    theirs = source.config()
+    scale, their_scale = config.data.return_scale, theirs.data.return_scale
+    if state["models"]["statistics"] != models.statistics.to_dict() or scale != their_scale:
+        raise UserError(f"{source.path}: trained on other data than {config.data.dataset} (or another return_scale)")
+    phase = "btm" if config.pretrain.components == "critic" else "critic"
+    same = theirs.model == config.model if phase == "btm" else theirs.critic.hidden_width == config.critic.hidden_width
+    if not same:
+        raise UserError(
+            f"{source.path}: its {phase} has other sizes than these settings (model.*, critic.hidden_width)"
+        )
+    (models.model if phase == "btm" else models.critic).load_state_dict(tensors[phase])
+    return TakenComponent(phase, tensors, state)
 
 
 class Pretraining:
@@ -82,7 +94,8 @@ class Pretraining:
         config: the run's settings.
         trajectories: the data set; episodes are split into training and validation by `config.seed`.
         models: what to train; None: new ones.
-        updates_before: updates that `models` had before this run, by phase.
+        taken: the component of `models` that came from another run.
+        dtype: of the matrix products; None: what `pretrain.precision` says.
     """
 
     def __init__(
@@ -91,16 +104,17 @@ class Pretraining:
         config: RunConfig,
         trajectories: Trajectories,
         models: Models | None = None,
-        updates_before: dict[str, int] | None = None,
+        taken: TakenComponent | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.run, self.config = run, config
-        self.updates_before = updates_before or dict.fromkeys(PHASES, 0)
+        self.updates_before = dict.fromkeys(PHASES, 0)
         train, validation = trajectories.split(config.data.validation_fraction, config.seed)
         # Statistics and prompts come from the whole data set: held-out episodes are for errors, not for scores.
         self.models = models or build_models(config, trajectories)
         models = self.models
         self.device = models.model.modality_embedding.device
-        self.dtype = resolve_precision(config.pretrain.precision, self.device)
+        self.dtype = dtype or resolve_precision(config.pretrain.precision, self.device)
         bounds = (models.action_low, models.action_high)
 
         def segments(part: Trajectories) -> SegmentData:
@@ -116,7 +130,23 @@ class Pretraining:
         self.pace = self._paces()
         self.loggers = {phase: MetricLogger(run, config.logging, phase) for phase in PHASES}
         self._last_checkpoint = time.monotonic()
+        self._stop = StopRequest()
         self._torch_state: str | None = None
+        if taken is not None:
+            self.updates_before[taken.phase] = taken.state[f"{taken.phase}_updates"]
+            self._restore_optimizers(taken.phase, taken.tensors, taken.state)
+
+    def _optimizers(self, phase: str) -> dict[str, Any]:
+        trainer: BTMTrainer | IQLTrainer = self.btm_trainer if phase == "btm" else self.critic_trainer
+        return trainer.optimizers()
+
+    def _restore_optimizers(self, phase: str, tensors: Tensors, state: dict[str, Any]) -> None:
+        """Optimizers of a phase, and with the model's the entropy multiplier, as a checkpoint has them."""
+        for name, optimizer in self._optimizers(phase).items():
+            unpack_optimizer(optimizer, tensors.get(name, {}), state["optimizers"][name])
+        if phase == "btm":
+            with torch.no_grad():
+                self.btm_trainer.log_multiplier.copy_(tensors["multiplier"]["log_multiplier"])
 
     def _paces(self) -> dict[str, Pace]:
         config, updates = self.config.pretrain, self.config.critic.updates
@@ -128,7 +158,10 @@ class Pretraining:
         }
 
     def train(self, on_progress: ProgressCallback | None = None) -> dict[str, float]:
-        """Trains to the end and returns the last validation errors. On Ctrl-C writes a checkpoint and raises on."""
+        """Trains to the end and returns the last validation errors.
+
+        The first Ctrl-C lets the update under way end, writes a checkpoint and raises KeyboardInterrupt.
+        """
         torch.set_num_threads(self.config.pretrain.threads or os.cpu_count() or 1)
         if self._torch_state is None:
             torch.manual_seed(self.config.seed)  # of dropout
@@ -136,11 +169,14 @@ class Pretraining:
             unpack_torch_generator(self._torch_state)
         self.run.write_summary({"status": "running", "kind": "pretrain"})
         try:
-            self._train_critic(on_progress)
-            errors = self._train_btm(on_progress)
+            with StopRequest() as self._stop:
+                self._train_critic(on_progress)
+                errors = self._train_btm(on_progress)
         except KeyboardInterrupt:
-            self.checkpoint()
             self.run.write_summary({"status": "interrupted", **self._counters()})
+            raise
+        except BaseException:
+            self.run.write_summary({"status": "failed", **self._counters()})
             raise
         finally:
             for logger in self.loggers.values():
@@ -166,7 +202,7 @@ class Pretraining:
                 self.loggers["critic"].log(pace.step, row)
                 if on_progress:
                     on_progress("critic", pace, row)
-            self._maybe_checkpoint()
+            self._between_updates()
         # What the critic did not use belongs to the model.
         if critic_budget and self.pace["btm"].budget_seconds and not self.pace["btm"].step:
             self.pace["btm"].budget_seconds += max(0.0, critic_budget - pace.seconds)
@@ -191,7 +227,7 @@ class Pretraining:
                     on_progress("btm", pace, row)
             if config.validate_every and pace.step % config.validate_every == 0 and not pace.finished:
                 errors = self._validate()
-            self._maybe_checkpoint()
+            self._between_updates()
         return self._validate() if pace.step else errors
 
     def _validate(self) -> dict[str, float]:
@@ -204,7 +240,6 @@ class Pretraining:
         """The row itself, or an error when training has diverged: nothing after that would be worth keeping."""
         bad = [name for name, value in row.items() if not np.isfinite(value)]
         if bad:
-            self.run.write_summary({"status": "failed", **self._counters()})
             raise UserError(
                 f"{self.run.path}: {', '.join(bad)} of the {part} is not finite at step {step}; the last checkpoint is "
                 "good: lower the learning rate (pretrain.learning_rate, critic.learning_rate) and start again"
@@ -218,28 +253,37 @@ class Pretraining:
             "seconds": self.pace["btm"].seconds + self.pace["critic"].seconds,
         }
 
+    def _total(self) -> int:
+        return sum(pace.step for pace in self.pace.values())
+
     def _updates(self) -> dict[str, int]:
         return {f"{phase}_updates": self.updates_before[phase] + self.pace[phase].step for phase in PHASES}
 
-    def _maybe_checkpoint(self) -> None:
+    def _between_updates(self) -> None:
+        if self._stop.requested:
+            self.checkpoint()
+            self._stop.check()
         if time.monotonic() - self._last_checkpoint > 60.0 * self.config.pretrain.checkpoint_minutes:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Writes everything; complete or absent."""
+        """Writes everything; complete or absent. Raises UserError instead where a weight is not finite."""
+        weights = {**dict(self.models.model.named_parameters()), **dict(self.models.critic.named_parameters())}
+        self._finite({name: float(values.detach().sum()) for name, values in weights.items()}, "models", self._total())
         tensors = {
             "btm": dict(self.models.model.state_dict()),
             "critic": dict(self.models.critic.state_dict()),
             "multiplier": {"log_multiplier": self.btm_trainer.log_multiplier.detach()},
         }
         optimizers: dict[str, Any] = {}
-        for name, optimizer in {**self.btm_trainer.optimizers(), **self.critic_trainer.optimizers()}.items():
+        for name, optimizer in {**self._optimizers("btm"), **self._optimizers("critic")}.items():
             tensors[name], optimizers[name] = pack_optimizer(optimizer)
         state = {
             "kind": "pretrain",
             "models": self.models.description(),
             **self._updates(),
             "updates_before": self.updates_before,
+            "dtype": str(self.dtype).removeprefix("torch."),
             "environment_steps": 0,
             "optimizers": optimizers,
             "pace": {name: pace.to_dict() for name, pace in self.pace.items()},
@@ -250,7 +294,7 @@ class Pretraining:
                 "torch": pack_torch_generator(),
             },
         }
-        save_checkpoint(self.run, self.pace["critic"].step + self.pace["btm"].step, tensors, state)
+        save_checkpoint(self.run, self._total(), tensors, state)
         self._last_checkpoint = time.monotonic()
 
     @classmethod
@@ -259,18 +303,17 @@ class Pretraining:
         config = run.config()
         tensors, state = load_checkpoint(run)
         models = models_from_checkpoint(config, tensors, state)
-        pretraining = cls(run, config, trajectories, models, state["updates_before"])
-        trainer = pretraining.btm_trainer
-        with torch.no_grad():
-            trainer.log_multiplier.copy_(tensors["multiplier"]["log_multiplier"])
-        for name, optimizer in {**trainer.optimizers(), **pretraining.critic_trainer.optimizers()}.items():
-            unpack_optimizer(optimizer, tensors.get(name, {}), state["optimizers"][name])
+        # The measured choice of one process may differ from another's: what was begun in bfloat16 goes on in it.
+        pretraining = cls(run, config, trajectories, models, dtype=getattr(torch, state["dtype"]))
+        pretraining.updates_before = state["updates_before"]
+        for phase in PHASES:
+            pretraining._restore_optimizers(phase, tensors, state)
         pretraining.pace = {name: Pace(**state["pace"][name]) for name in PHASES}
         for name, logger in pretraining.loggers.items():
             logger.truncate_after(pretraining.pace[name].step)
         random = state["random"]
         pretraining.segment_rng = unpack_generator(random["segments"])
         pretraining.transition_rng = unpack_generator(random["transitions"])
-        trainer.mask_rng = unpack_generator(random["masks"])
+        pretraining.btm_trainer.mask_rng = unpack_generator(random["masks"])
         pretraining._torch_state = random["torch"]
         return pretraining

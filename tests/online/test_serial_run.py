@@ -10,7 +10,7 @@ from m3pc_ray.agent import Agent
 from m3pc_ray.cli import main
 from m3pc_ray.commands.finetune import resume_finetune
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.interrupt import StopRequest
+from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.online.loop import SerialRun
 from m3pc_ray.online.preparation import finetune_config, prepare
 from m3pc_ray.online.progress import OnlineProgress

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,12 @@ import torch
 
 from m3pc_ray.config import CriticConfig, DataConfig, LoggingConfig, ModelConfig, PretrainConfig, RunConfig
 from m3pc_ray.errors import UserError
+from m3pc_ray.training.assemble import build_models
 from m3pc_ray.training.btm_trainer import schedule_factor
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.data import SegmentData, TransitionData
 from m3pc_ray.training.pacing import Pace
-from m3pc_ray.training.pretraining import Pretraining, take_over
+from m3pc_ray.training.pretraining import Pretraining, take_component
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.episodes import DatasetMetadata, EpisodeEnd, Trajectories
 from m3pc_ray.trajectories.returns import discounted_returns
@@ -66,27 +69,34 @@ def make_config(**pretrain: object) -> RunConfig:
     )
 
 
-class Interruption:
-    """Raises KeyboardInterrupt once a phase has done so many steps, as Ctrl-C would."""
+def interrupt_in_the_middle(pretraining: Pretraining, phase: str, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sends SIGINT from within update number `step` of a phase, between its draws and its gradient step."""
+    trainer = pretraining.btm_trainer if phase == "btm" else pretraining.critic_trainer
+    optimizer = next(iter(trainer.optimizers().values()))
+    original, calls = optimizer.step, iter(range(1, 10_000))
 
-    def __init__(self, phase: str, step: int) -> None:
-        self.phase, self.step = phase, step
+    def stepping() -> None:
+        if next(calls) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        original()
 
-    def __call__(self, phase: str, pace: Pace, row: dict[str, float]) -> None:
-        if phase == self.phase and pace.step >= self.step:
-            raise KeyboardInterrupt
+    monkeypatch.setattr(optimizer, "step", stepping)
 
 
-@pytest.mark.parametrize(("phase", "step"), [("critic", 20), ("btm", 4), ("btm", 7)])
+@pytest.mark.parametrize(("phase", "step"), [("critic", 7), ("btm", 4), ("btm", 7)])
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, phase: str, step: int, optimizer: str) -> None:
+def test_interrupted_and_resumed_equals_uninterrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, step: int, optimizer: str
+) -> None:
     config, trajectories = make_config(optimizer=optimizer, precision="bfloat16"), make_trajectories()
-    config = dataclasses.replace(config, pretrain=dataclasses.replace(config.pretrain, log_every=1))
     straight = RunFolder.create(tmp_path / "straight", config, "pretrain")
     errors = Pretraining(straight, config, trajectories).train()
     broken = RunFolder.create(tmp_path / "broken", config, "pretrain")
+    pretraining = Pretraining(broken, config, trajectories)
+    interrupt_in_the_middle(pretraining, phase, step, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        Pretraining(broken, config, trajectories).train(Interruption(phase, step))
+        pretraining.train()
+    assert pretraining.pace[phase].step < {"critic": 40, "btm": 12}[phase]
     assert broken.summary()["status"] == "interrupted"
     torch.manual_seed(12345)  # whatever the next process has drawn before
     assert Pretraining.resume(broken, trajectories).train() == errors
@@ -131,19 +141,22 @@ def test_one_component_can_be_trained_again_on_top_of_a_run(tmp_path: Path) -> N
     Pretraining(first, config, trajectories).train()
     again = dataclasses.replace(make_config(components="critic"), seed=0)
     second = RunFolder.create(tmp_path / "second", again, "pretrain")
-    Pretraining(second, again, trajectories, *take_over(first, again, trajectories)).train()
+    models = build_models(again, trajectories)
+    Pretraining(second, again, trajectories, models, take_component(first, again, models)).train()
     (old, _), (new, state) = load_checkpoint(first), load_checkpoint(second)
     assert all(torch.equal(tensor, new["btm"][name]) for name, tensor in old["btm"].items())
     # The same seed trains the same critic, whatever became of the model before.
     assert all(torch.equal(tensor, new["critic"][name]) for name, tensor in old["critic"].items())
+    assert all(torch.equal(tensor, new["btm_muon"][name]) for name, tensor in old["btm_muon"].items())
+    assert torch.equal(old["multiplier"]["log_multiplier"], new["multiplier"]["log_multiplier"])
     assert (state["btm_updates"], state["critic_updates"]) == (12, 40)
     with pytest.raises(UserError, match="other data"):
-        take_over(first, again, make_trajectories(seed=1))
+        take_component(first, again, build_models(again, make_trajectories(seed=1)))
     with pytest.raises(UserError, match="components btm or critic"):
-        take_over(first, config, trajectories)
-    wider = dataclasses.replace(again, model=ModelConfig(width=32, heads=2))
+        take_component(first, config, models)
+    other = dataclasses.replace(again, model=dataclasses.replace(again.model, log_std_max=1.0))
     with pytest.raises(UserError, match="other sizes"):
-        take_over(first, wider, trajectories)
+        take_component(first, other, models)
 
 
 def test_divergence_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
