@@ -7,16 +7,24 @@ SOURCES := m3pc_ray actors tune tests benchmarks setup.py
 .PHONY: setup demo test test-all format lint type build
 .DEFAULT_GOAL := setup
 
-setup: .venv/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.venv/.installed: pyproject.toml setup.py constraints.txt
+setup: .venv/.development
+
+# What the product needs, and no more: enough for the demo.
+.venv/.product: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e .
 	touch $@
 
-demo: setup
+# With what tests and checks need.
+.venv/.development: .venv/.product
+	$(PIP) -e '.[dev]'
+	touch $@
+
+demo: .venv/.product
 	$(BIN)/m3pc demo
 
 lint: setup
