@@ -18,10 +18,10 @@ from actors.rollout_worker import LeaseReport, RolloutWorker
 from m3pc_ray.config import RunConfig
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.exploration import Task, lease_size
-from m3pc_ray.online.interrupt import StopRequest
 from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.online.tickets import Lease, StepTickets
 from m3pc_ray.training.checkpoints import load_checkpoint
+from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.run_folder import RunFolder
 
 LEASES_IN_FLIGHT = 2
@@ -33,8 +33,10 @@ START_SECONDS = 300.0
 """Longest start of all roles."""
 STOP_SECONDS = 60.0
 """Longest orderly end of the leases after Ctrl-C."""
-STATUS_SECONDS = 0.05
-"""Shortest time between two looks at the replay."""
+STATUS_SECONDS = 0.25
+"""Between two looks at the replay, ..."""
+STARVED_STATUS_SECONDS = 0.05
+"""... and while a worker waits for permission to step."""
 STATISTICS_SECONDS = 2.0
 """Between two looks at the planner."""
 
@@ -183,10 +185,11 @@ class OnlineRun:
         """Ask replay and planner for their counters, evaluate and save when it is time."""
         now = time.monotonic()
         asked = {call.kind for call in self._calls.values()}
-        if "status" not in asked and now - self._status_asked > STATUS_SECONDS:
-            waiting = 0 in self._leases_by_worker() and self.tickets.free > 0
+        starved = 0 in self._leases_by_worker() and self.tickets.free > 0
+        pause = STARVED_STATUS_SECONDS if starved or self._closing else STATUS_SECONDS
+        if "status" not in asked and now - self._status_asked > pause:
             self._status_asked = now
-            self._call(self.replay.status.remote(waiting), _Call("status"))
+            self._call(self.replay.status.remote(starved), _Call("status"))
         if "statistics" not in asked and now - self._statistics_asked > STATISTICS_SECONDS:
             self._statistics_asked = now
             self._call(self.planner.statistics.remote(), _Call("statistics"))
