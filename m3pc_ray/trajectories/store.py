@@ -1,8 +1,8 @@
-"""The on-disk form: a folder with one Parquet file of steps and `metadata.json`.
+"""The on-disk form: a folder with one Parquet file of steps and `_metadata.json`.
 
     NAME/
       episodes.parquet    one row a step, episodes one after another; RLlib's offline readers take the folder as it is
-      metadata.json       format version, environment, spaces, reference scores, kinds of ends, checksum
+      _metadata.json      format version, environment, spaces, reference scores, kinds of ends, checksum
 
 | column | type | holds |
 |---|---|---|
@@ -12,7 +12,7 @@
 | terminateds | bool | the task truly ended with this step |
 | truncateds | bool | the episode was stopped with this step, by its time limit or because the data ends |
 
-Parquet has no word for the kind of an end or for an unknown final observation: `metadata.json` lists both per episode.
+Parquet has no word for the kind of an end or for an unknown final observation: `_metadata.json` lists both per episode.
 An unknown one repeats the last observation in `new_obs`, since RLlib would learn from a NaN.
 """
 
@@ -36,7 +36,8 @@ from m3pc_ray.trajectories.files import replacing
 FORMAT = "m3pc-trajectories"
 FORMAT_VERSION = 1
 DATA_FILE = "episodes.parquet"
-METADATA_FILE = "metadata.json"
+METADATA_FILE = "_metadata.json"
+"""The underscore keeps pandas and pyarrow, given the folder, from taking it for Parquet."""
 
 _LIST = pa.list_(pa.field("element", pa.float32()))
 _COLUMNS = {
