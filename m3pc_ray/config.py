@@ -114,6 +114,8 @@ class PretrainConfig:
     """Adam's learning rate for the logarithm of the multiplier."""
     precision: Precision = "auto"
     """Matrix products of training; auto: bfloat16 where it is measured faster, with float32 master weights."""
+    measure_utility_units: bool = True
+    """End by measuring planner.utility_unit_return and planner.utility_unit_critic on states of the data."""
     log_every: int = 50
     """Gradient steps between metric rows."""
     validate_every: int = 1000
@@ -162,10 +164,14 @@ class PlannerConfig:
     """Most planned steps h scored; early in an episode the window would allow more (0: no cap, as the authors)."""
     td_lambda: float = 0.6
     """lambda of the utility (eq. 3)."""
-    utility_sharpness_return: float = 0.05
-    """xi of the softmax over utilities (eq. 4) with guide `return` (1.0 in the paper, 0.01 in its code)."""
-    utility_sharpness_critic: float = 0.3
-    """xi of the softmax over utilities (eq. 4) with guide `critic` (1.0 in the paper)."""
+    utility_sharpness_return: float = 1.0
+    """xi of the softmax over utilities (eq. 4) with guide `return`, for utilities divided by utility_unit_return."""
+    utility_sharpness_critic: float = 1.0
+    """xi of the softmax over utilities (eq. 4) with guide `critic`, for utilities divided by utility_unit_critic."""
+    utility_unit_return: float = 1.0
+    """Unit of those utilities; pretraining writes their mean spread within a decision here (the paper: 1)."""
+    utility_unit_critic: float = 1.0
+    """The same for guide `critic`."""
     rewards_from: Literal["fd", "rp"] = "fd"
     """Where rewards and returns come from: the forward-dynamics pass (cheap) or a pass of their own (the paper)."""
     current_state: Literal["true", "reconstructed"] = "true"

@@ -68,6 +68,8 @@ RANGES: dict[str, str] = {
     "planner.td_lambda": _FRACTION,
     "planner.utility_sharpness_return": _COUNT_OR_ZERO,
     "planner.utility_sharpness_critic": _COUNT_OR_ZERO,
+    "planner.utility_unit_return": _POSITIVE,
+    "planner.utility_unit_critic": _POSITIVE,
     "planner.return_ratio": "(-inf, inf)",
     "evaluation.episodes": _COUNT,
     "evaluation.seed": _COUNT_OR_ZERO,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 SUMMARY = "train the trajectory model and the critic on a data set"
 DESCRIPTION = """\
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from m3pc_ray.configuration import given_overrides, load_config
+    from m3pc_ray.configuration import given_overrides, load_config, with_settings
     from m3pc_ray.errors import UserError
     from m3pc_ray.training.assemble import build_models
     from m3pc_ray.training.pretraining import Pretraining, load_data, take_component
@@ -49,6 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, overrides)
     if not config.data.dataset:
         raise UserError("no data set: give --dataset (a name, a Minari id or a path)")
+    dataset = Path(config.data.dataset).expanduser()
+    if dataset.exists():  # a later resume or finetuning may start in another folder
+        config = with_settings(config, {"data.dataset": str(dataset.resolve())})
     trajectories = load_data(config)
     models = build_models(config, trajectories)
     taken = take_component(RunFolder.open(arguments.start_from), config, models) if arguments.start_from else None

@@ -147,11 +147,13 @@ def make_row(agent: Agent, episodes: Episodes, config: EvaluationConfig) -> dict
     }
     if agent.guide != "none":
         sharpness = {"return": settings.utility_sharpness_return, "critic": settings.utility_sharpness_critic}
+        unit = {"return": settings.utility_unit_return, "critic": settings.utility_unit_critic}
         row |= {
             "num_candidates": settings.num_candidates,
             "horizon": settings.horizon,
             "td_lambda": settings.td_lambda,
             "utility_sharpness": sharpness[agent.guide],
+            "utility_unit": unit[agent.guide],
         }
     return row
 

@@ -189,7 +189,11 @@ class ForwardPlanner:
         utilities = utility(imagined.rewards, imagined.terminal_values, self.discount, config.td_lambda)
 
         # Line 9: eq. 4, then the choice.
-        sharpness = config.utility_sharpness_critic if guide == "critic" else config.utility_sharpness_return
+        sharpness = (
+            config.utility_sharpness_critic / config.utility_unit_critic
+            if guide == "critic"
+            else config.utility_sharpness_return / config.utility_unit_return
+        )
         probabilities = softmax_probabilities(utilities, sharpness)  # (B, N)
         first_actions = candidates[:, :, 0]  # (B, N, action_dim)
         if sample:

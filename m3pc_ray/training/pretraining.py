@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from m3pc_ray.config import RunConfig
+from m3pc_ray.configuration import with_settings
 from m3pc_ray.critic.trainer import IQLTrainer
 from m3pc_ray.errors import UserError
 from m3pc_ray.model.precision import resolve_precision
@@ -35,6 +36,7 @@ from m3pc_ray.training.state import (
     unpack_optimizer,
     unpack_torch_generator,
 )
+from m3pc_ray.training.utility_units import measure_utility_units
 from m3pc_ray.training.validation import validation_errors
 from m3pc_ray.trajectories.episodes import Trajectories
 from m3pc_ray.trajectories.resolve import load
@@ -107,7 +109,7 @@ class Pretraining:
         taken: TakenComponent | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.run, self.config = run, config
+        self.run, self.config, self.trajectories = run, config, trajectories
         self.updates_before = dict.fromkeys(PHASES, 0)
         train, validation = trajectories.split(config.data.validation_fraction, config.seed)
         # Statistics and prompts come from the whole data set: held-out episodes are for errors, not for scores.
@@ -182,8 +184,17 @@ class Pretraining:
             for logger in self.loggers.values():
                 logger.flush()
         self.checkpoint()
+        if self.config.pretrain.measure_utility_units:
+            self._measure_utility_units()
         self.run.write_summary({"status": "finished", "validation": errors, **self._counters()})
         return errors
+
+    def _measure_utility_units(self) -> None:
+        """Writes the units of the planner's softmax into the run's configuration, where every planner finds them."""
+        models = replace(self.models, critic_updates=self._updates()["critic_updates"])
+        units = measure_utility_units(models, self.trajectories, self.config.seed)
+        settings = {f"planner.utility_unit_{guide}": unit for guide, unit in units.items()}
+        self.run.write_config(with_settings(self.config, settings))
 
     def _train_critic(self, on_progress: ProgressCallback | None) -> None:
         pace, config = self.pace["critic"], self.config

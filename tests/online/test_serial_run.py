@@ -10,12 +10,12 @@ from m3pc_ray.agent import Agent
 from m3pc_ray.cli import main
 from m3pc_ray.commands.finetune import resume_finetune
 from m3pc_ray.errors import UserError
-from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.online.loop import SerialRun
 from m3pc_ray.online.preparation import finetune_config, prepare
 from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.online.replay_log import read_log
 from m3pc_ray.training.checkpoints import list_checkpoints, load_checkpoint
+from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.metrics import read_metrics
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.episodes import EpisodeEnd

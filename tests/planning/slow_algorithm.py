@@ -106,6 +106,7 @@ def slow_plan(
             rewards.append(reward[t : t + horizon].numpy())
         scores = np.array(utilities)
         xi = config.utility_sharpness_return if guide == "return" else config.utility_sharpness_critic
+        xi /= config.utility_unit_return if guide == "return" else config.utility_unit_critic
         weights = np.exp(xi * (scores - scores.max()))
         weights /= weights.sum()
         out["candidates"].append(np.array(candidates))

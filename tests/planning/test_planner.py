@@ -29,7 +29,8 @@ DISCOUNT = 0.95
 
 def make_planner(seed: int, scale: str = "average", model_sizes: dict[str, int] | None = None, **settings: Any):
     model = make_model(seed, **(model_sizes or {}))
-    config = PlannerConfig(**{"precision": "float32", "num_candidates": 6, **settings})
+    units = {"utility_unit_return": 0.4, "utility_unit_critic": 2.5}
+    config = PlannerConfig(**{"precision": "float32", "num_candidates": 6, **units, **settings})
     return ForwardPlanner(model, make_critic(seed, model), config, DISCOUNT, make_prompt(seed, scale)), model
 
 
@@ -132,7 +133,8 @@ def test_what_was_considered_explains_the_action() -> None:
     details = averaged.details
     assert details is not None
     assert sampled.details is not None
-    shifted = 3.0 * (details.utilities - details.utilities.max(1, keepdims=True))
+    unit = planner.config.utility_unit_critic
+    shifted = 3.0 / unit * (details.utilities - details.utilities.max(1, keepdims=True))
     expected = np.exp(shifted) / np.exp(shifted).sum(1, keepdims=True)
     np.testing.assert_allclose(details.probabilities, expected, rtol=1e-3)
     mean = (details.probabilities[..., None] * details.candidates[:, :, 0]).sum(1)

@@ -1,0 +1,59 @@
+"""How far apart candidates' utilities lie: the unit that makes one softmax sharpness fit different data sets.
+
+Utilities of candidates differ by tenths on one data set and by tens on another, with the guide, too, so a sharpness xi
+in plain units that averages noise away here plays single samples there. Dividing by the mean spread within a decision,
+measured once on states of the data, removes that; dividing every decision by its own spread would not do, since it
+blows noise up exactly where candidates hardly differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from m3pc_ray.environments.actions import to_model_range
+from m3pc_ray.planning.context import PlanningContext
+from m3pc_ray.planning.planner import ForwardPlanner
+from m3pc_ray.training.assemble import Models
+from m3pc_ray.trajectories.episodes import Trajectories
+
+DECISIONS = 64
+"""Decisions the spread is averaged over: a relative standard error of about 10 %."""
+
+
+def measure_utility_units(models: Models, trajectories: Trajectories, seed: int) -> dict[str, float]:
+    """Mean over decisions of the standard deviation of utilities over candidates, by guide.
+
+    Args:
+        models: trained; `critic` is measured only where the critic has had updates.
+        trajectories: states are drawn from its episodes, uniformly over steps.
+        seed: of that draw and of the candidates.
+    """
+    config = replace(models.config.planner, guide="return")
+    critic = models.critic if models.critic_updates else None
+    device = models.model.modality_embedding.device
+    planner = ForwardPlanner(models.model, critic, config, models.config.critic.discount, models.prompt, device)
+    context = data_context(models, trajectories, config.context_length, seed)
+    units = {}
+    for guide in ("return", "critic") if critic is not None else ("return",):
+        details = planner.plan(context, guide=guide, details=True).details
+        assert details is not None  # asked for, with a guide
+        units[guide] = float(details.utilities.std(axis=1).mean())
+    return units
+
+
+def data_context(models: Models, trajectories: Trajectories, context_length: int, seed: int) -> PlanningContext:
+    """`DECISIONS` decisions at random steps of the data, with the steps before them as the past."""
+    rng = np.random.default_rng([seed, 8])
+    rows = rng.integers(trajectories.num_steps, size=DECISIONS)
+    timesteps = trajectories.timesteps()[rows]
+    observations = np.zeros((DECISIONS, context_length + 1, trajectories.observation_dim), dtype=np.float32)
+    actions = np.zeros((DECISIONS, context_length, trajectories.action_dim), dtype=np.float32)
+    logged = to_model_range(trajectories.actions, models.action_low, models.action_high)
+    for index, (row, timestep) in enumerate(zip(rows, timesteps, strict=True)):
+        position = min(int(timestep), context_length)
+        observations[index, : position + 1] = trajectories.observations[row - position : row + 1]
+        actions[index, :position] = logged[row - position : row]
+    keys = np.stack([np.full(DECISIONS, seed), np.arange(DECISIONS), timesteps], axis=1).astype(np.uint64)
+    return PlanningContext(observations, actions, timesteps.astype(np.int64), keys)
