@@ -141,7 +141,7 @@ class CriticConfig:
     learning_rate: float = 3e-4
     """Adam's learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """Learning rate offline: cosine to 0 at the last update, or constant (the authors); online it is constant."""
+    """Learning rate offline: cosine to 0 at the last update, or constant (the authors); online see online.schedule."""
     standardise_values: bool = True
     """Predict values in units of the data's discounted returns, so that nothing has to climb from 0 to their level."""
     scoring: Literal["target", "online"] = "target"
@@ -217,7 +217,11 @@ class OnlineConfig:
     btm_batch_size: int = 256
     """Segments a trajectory-model update (512 in the paper)."""
     btm_learning_rate: float = 2e-4
-    """Constant learning rate of the trajectory model online."""
+    """Peak learning rate of the trajectory model online."""
+    critic_learning_rate: float = 1e-4
+    """Peak learning rate of the critic online (3e-4 in the authors' code)."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Both learning rates online: cosine to 0 at the last owed update, or constant (the paper)."""
     trained_losses: Literal["all", "states_and_masked_actions"] = "all"
     """Losses of online updates: all, or without rewards, returns and visible actions as in the authors' code."""
     offline_episodes: int = 1000

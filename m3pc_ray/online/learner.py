@@ -18,7 +18,7 @@ from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.online.fragments import Fragment
 from m3pc_ray.online.replay_storage import ReplayStorage, best_episodes
 from m3pc_ray.training.assemble import Models
-from m3pc_ray.training.btm_trainer import BTMTrainer
+from m3pc_ray.training.btm_trainer import BTMTrainer, schedule_factor
 from m3pc_ray.training.checkpoints import (
     Tensors,
     pack_generator,
@@ -33,6 +33,10 @@ from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.episodes import Trajectories
 
 Arrays = dict[str, np.ndarray]
+
+
+WARMUP_UPDATES = 100
+"""Updates over which learning rates rise online: the optimizers come out of a schedule that ended at 0."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ class Learner:
         self.btm_trainer = BTMTrainer(
             models.model, pretrain, config.masks, dtype, config.seed, config.online.trained_losses
         )
-        self.critic_trainer = IQLTrainer(models.critic, config.critic, dtype)
+        critic = replace(config.critic, learning_rate=config.online.critic_learning_rate)
+        self.critic_trainer = IQLTrainer(models.critic, critic, dtype)
         self.fragments = 0
         self.updates = {"btm": 0, "critic": 0}
         """Online updates done of each kind."""
@@ -167,16 +172,24 @@ class Learner:
         if count == 0:
             return
         size = self.config.critic.batch_size
+        factor = self._learning_rate_factor("critic")
         for batch in self.storage.sample_transitions(self._transition_rng, count, size):
-            metrics = self.critic_trainer.update(batch)
+            metrics = self.critic_trainer.update(batch, factor)
         self._newest["critic"] = metrics
         self.updates["critic"] += count
 
     def _update_btm(self, count: int) -> None:
         for _ in range(count):
             tokens, valid = self.storage.sample_segments(self._segment_rng, self.config.online.btm_batch_size)
-            self._newest["btm"] = self.btm_trainer.update(tokens, valid, learning_rate_factor=1.0)
+            factor = self._learning_rate_factor("btm")
+            self._newest["btm"] = self.btm_trainer.update(tokens, valid, factor)
             self.updates["btm"] += 1
+
+    def _learning_rate_factor(self, kind: str) -> float:
+        online = self.config.online
+        ratio = online.btm_updates_per_step if kind == "btm" else online.critic_updates_per_step
+        done = self.updates[kind]
+        return schedule_factor(online.schedule, WARMUP_UPDATES, done, done / max(1.0, ratio * online.steps))
 
     def metrics(self) -> dict[str, float]:
         """The newest update's metrics, and the weight lag since the last call.
