@@ -89,6 +89,7 @@ class Agent:
     ) -> Agent:
         """The agent of a run folder's newest complete checkpoint, or of the one saved at step `checkpoint`.
 
+        `planner` None is the run's own, or `return` where that is `critic` and the run has no trained critic;
         `device` replaces the run's own; `overrides` replace fields of its planner settings, such as
         `num_candidates=256`.
         Raises UserError for a folder that is no run, an unknown setting, and `planner="critic"` without a critic.
@@ -99,7 +100,10 @@ class Agent:
 
         models = load_models(RunFolder.open(run), checkpoint, device)
         settings = {f"planner.{name}": value for name, value in overrides.items()}
-        return cls.from_models(models, planner, seed, with_settings(models.config, settings).planner)
+        config = with_settings(models.config, settings).planner
+        if planner is None and config.guide == "critic" and models.critic_updates == 0:
+            planner = "return"  # the settings speak of a critic that this run never trained
+        return cls.from_models(models, planner, seed, config)
 
     @classmethod
     def from_models(

@@ -141,6 +141,7 @@ def test_an_untrained_critic_does_not_guide(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no trained critic"):
         agent.guide = "critic"
     assert agent.guide == "none"
+    assert Agent.load(run.path).guide == "return"
 
 
 def test_bad_calls_are_explained(run: Path, observations: np.ndarray) -> None:

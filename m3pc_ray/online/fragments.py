@@ -34,7 +34,7 @@ class Fragment:
     key: EpisodeKey
     offset: int
     observations: np.ndarray  # (steps, observation_dim) float32
-    actions: np.ndarray  # (steps, action_dim) float32 in (-1, 1)
+    actions: np.ndarray  # (steps, action_dim) float32, in the environment's bounds
     rewards: np.ndarray  # (steps,) float32
     final_observation: np.ndarray  # (observation_dim,) float32: after the last action
     end: EpisodeEnd | None

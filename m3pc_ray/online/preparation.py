@@ -12,7 +12,7 @@ from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
 from m3pc_ray.training.pretraining import load_data
 from m3pc_ray.training.run_folder import RunFolder
 
-FIXED_SETTINGS = ("model.", "critic.hidden_width", "data.return_scale")
+FIXED_SETTINGS = ("model.", "critic.hidden_width", "data.return_scale", "data.time_limit")
 """Settings that the pretrained weights depend on; a run made from them cannot change these."""
 
 
