@@ -1,0 +1,57 @@
+"""What runs on a CUDA device must agree with the CPU. Needs one: `pytest -m gpu`."""
+
+import numpy as np
+import pytest
+import torch
+
+from m3pc_ray.config import CriticConfig, MaskConfig, PlannerConfig, PretrainConfig
+from m3pc_ray.critic.trainer import IQLTrainer
+from m3pc_ray.planning.planner import ForwardPlanner
+from m3pc_ray.training.btm_trainer import BTMTrainer
+from tests.critic.test_iql import make_batch
+from tests.critic.test_iql import make_critic as make_trained_critic
+from tests.model.factory import make_model as make_network
+from tests.model.factory import make_tokens
+from tests.planning.factory import make_context, make_critic, make_model, make_prompt
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.mark.parametrize("guide", ["none", "return", "critic"])
+@pytest.mark.parametrize("engine", ["fast", "plain"])
+def test_plans_agree(engine: str, guide: str) -> None:
+    model = make_model(0)
+    critic, prompt, context = make_critic(0, model), make_prompt(0), make_context(1, [0, 7, 30], context_length=3)
+    config = PlannerConfig(num_candidates=16, precision="float32", engine=engine)  # type: ignore[arg-type]
+    here, there = (
+        ForwardPlanner(model, critic, config, 0.99, prompt, device).plan(context, guide=guide)  # type: ignore[arg-type]
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(there.actions, here.actions, atol=1e-3)
+
+
+def test_model_updates_agree() -> None:
+    metrics = []
+    for device in ("cpu", "cuda"):
+        model = make_network(0).to(device).train()
+        trainer = BTMTrainer(model, PretrainConfig(), MaskConfig(), torch.float32, seed=0)
+        tokens = {name: values.to(device) for name, values in make_tokens(16).items()}
+        for _ in range(3):
+            row = trainer.update(tokens, None, 1.0)
+        metrics.append(float(row["loss"]))
+    assert metrics[1] == pytest.approx(metrics[0], rel=2e-2)
+
+
+def test_critic_updates_agree() -> None:
+    losses = []
+    for device in ("cpu", "cuda"):
+        critic, _ = make_trained_critic(0)
+        trainer = IQLTrainer(critic.to(device), CriticConfig(hidden_width=32))
+        batch = {name: values.to(device) for name, values in make_batch(1).items()}
+        for _ in range(3):
+            row = trainer.update(batch)
+        losses.append(float(row["q_loss"]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
