@@ -123,7 +123,7 @@ class PretrainConfig:
     checkpoint_minutes: float = 2.0
     """Minutes between checkpoints."""
     threads: int = 0
-    """CPU threads of torch; 0: all cores."""
+    """CPU threads of the model's training; 0: all cores. The critic's is done by one."""
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,6 @@ class Pretraining:
 
         The first Ctrl-C lets the update under way end, writes a checkpoint and raises KeyboardInterrupt.
         """
-        torch.set_num_threads(self.config.pretrain.threads or os.cpu_count() or 1)
         if self._torch_state is None:
             torch.manual_seed(self.config.seed)  # of dropout
         else:
@@ -197,6 +196,7 @@ class Pretraining:
         self.run.write_config(with_settings(self.config, settings))
 
     def _train_critic(self, on_progress: ProgressCallback | None) -> None:
+        torch.set_num_threads(1)  # products this small gain nothing from a second thread
         pace, config = self.pace["critic"], self.config
         critic_budget = pace.budget_seconds
         while not pace.finished:
@@ -220,6 +220,7 @@ class Pretraining:
 
     def _train_btm(self, on_progress: ProgressCallback | None) -> dict[str, float]:
         pace, config = self.pace["btm"], self.config.pretrain
+        torch.set_num_threads(config.threads or os.cpu_count() or 1)
         errors: dict[str, float] = {}
         started = time.monotonic()
         while not pace.finished:
