@@ -35,7 +35,7 @@ STOP_SECONDS = 60.0
 """Longest orderly end of the leases after Ctrl-C."""
 STATUS_SECONDS = 0.25
 """Between two looks at the replay, ..."""
-STARVED_STATUS_SECONDS = 0.05
+STARVED_STATUS_SECONDS = 0.1
 """... and while a worker waits for permission to step."""
 STATISTICS_SECONDS = 2.0
 """Between two looks at the planner."""
