@@ -19,8 +19,6 @@ OBJECT_STORE_BYTES = 256 * 2**20
 """Of a local cluster: weights and fragments in flight need a small part of it."""
 MOST_LEARNER_THREADS = 8
 """By default; products of a small model gain nothing from more."""
-START_ATTEMPTS = 2
-"""Ray itself gives a local cluster 30 s to come up."""
 ANSWER_SECONDS = 30.0
 """How long a cluster may take to answer before it counts as absent."""
 
@@ -54,24 +52,19 @@ def start_local(**settings: Any) -> None:
     Raises:
         UserError: it does not come up, as on a machine with far too much to do.
     """
-    for attempt in range(START_ATTEMPTS):
-        try:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level="error",
-                **settings,
-            )
-        except Exception as error:  # Ray raises plain exceptions here
-            if "timed out" not in str(error):
-                raise
-            ray.shutdown()
-            if attempt == START_ATTEMPTS - 1:
-                raise UserError("Ray did not start here within its 30 s; free the machine, or use --serial") from error
-        else:
-            return
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level="error",
+            **settings,
+        )
+    except Exception as error:  # Ray raises plain exceptions here
+        if "timed out" not in str(error):
+            raise
+        raise UserError("Ray did not start here within its 30 s; free the machine, or use --serial") from error
 
 
 def _join(address: str) -> None:
