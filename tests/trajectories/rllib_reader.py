@@ -6,7 +6,6 @@ What came out goes to OUT (JSON).
 """
 
 import json
-import logging
 import shutil
 import sys
 import tempfile
@@ -54,17 +53,11 @@ def prelearner(store: str) -> dict[str, Any]:
 def train(store: str) -> dict[str, Any]:
     import ray
 
+    from actors.cluster import start_local
+
     folder = tempfile.mkdtemp(prefix="m3pc-", dir="/tmp")  # socket paths have room for 107 characters
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=128 * 2**20,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _temp_dir=folder,
-    )
     try:
+        start_local(_temp_dir=folder, num_cpus=2)
         ray.data.DataContext.get_current().enable_progress_bars = False
         config = configuration(store)
         rows = OfflineData(config).data.take_all()
