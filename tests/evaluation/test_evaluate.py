@@ -33,7 +33,8 @@ class LinearPlanner:
     def __init__(self) -> None:
         self.config = SimpleNamespace(
             guide="none", context_length=2, num_candidates=1, horizon=1, td_lambda=0.0,
-            utility_sharpness_return=1.0, utility_sharpness_critic=1.0, utility_unit_return=1.0, utility_unit_critic=1.0,
+            utility_sharpness_return=1.0, utility_sharpness_critic=1.0,
+            utility_unit_return=1.0, utility_unit_critic=1.0,
         )  # fmt: skip
         self.critic = object()
         self.batches: list[np.ndarray] = []
