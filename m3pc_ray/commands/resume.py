@@ -2,8 +2,9 @@
 
     m3pc resume runs/hopper
 
-Pretraining continues bit for bit from the newest complete checkpoint (with --max-minutes the number of steps follows the
-clock, so the end does too), online finetuning from its checkpoint and replay log. The settings are the run's own (RUN/config.yaml).
+Pretraining continues bit for bit from the newest complete checkpoint, online finetuning from its checkpoint and replay
+log. With --max-minutes the number of steps follows the clock, and so does the end. The settings are the run's own
+(RUN/config.yaml).
 """
 
 from __future__ import annotations
