@@ -122,8 +122,8 @@ class PretrainConfig:
     """Gradient steps between validations per test-time mask; 0: only at the end."""
     checkpoint_minutes: float = 2.0
     """Minutes between checkpoints."""
-    threads: int = 0
-    """CPU threads of the model's training; 0: all cores. The critic's is done by one."""
+    threads: int = 1
+    """CPU threads of the model's training; 0: all cores, which pays for wide models only (docs/results.md)."""
 
 
 @dataclass(frozen=True)
