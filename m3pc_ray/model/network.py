@@ -58,8 +58,8 @@ class LayerNorm(nn.LayerNorm):
 class TransformerLayer(nn.Module):
     """Pre-norm self-attention and feed-forward block.
 
-    Attention is two batched products: over 32 tokens the fused CPU kernel takes, forward and backward, 6.6 times as long
-    in bfloat16 and as long in float32 (benchmarks/attention.py, docs/results.md).
+    Attention is two batched products: over 32 tokens, forward and backward, the fused CPU kernel takes 6.6 times as
+    long in bfloat16 and as long in float32 (benchmarks/attention.py, docs/results.md).
     """
 
     def __init__(self, config: ModelConfig) -> None:
