@@ -84,8 +84,10 @@ class PretrainConfig:
     """Segments a gradient step (2048 offline in the paper)."""
     max_minutes: float = 0.0
     """Wall-clock budget of everything trained, in minutes; 0: no limit, `steps` and `critic.updates` rule."""
+    order: Literal["auto", "side_by_side", "in_turn"] = "auto"
+    """Train critic and model side by side, each for all of max_minutes, or in turn; auto: side by side on two cores."""
     critic_fraction: float = 0.35
-    """Share of max_minutes given to the critic when both are trained."""
+    """Share of max_minutes given to the critic when both are trained in turn."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """Muon on the hidden matrices with AdamW on the rest, or AdamW alone (the paper)."""
     learning_rate: float = 2e-3
@@ -129,7 +131,7 @@ class PretrainConfig:
 @dataclass(frozen=True)
 class CriticConfig:
     updates: int = 200_000
-    """IQL updates offline."""
+    """IQL updates offline; with pretrain.max_minutes, the count that fits the time replaces it."""
     batch_size: int = 256
     """Transitions an update."""
     hidden_width: int = 256

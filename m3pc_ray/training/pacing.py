@@ -22,8 +22,6 @@ class Pace:
     total_steps: int
     budget_seconds: float = 0.0
     """0: no budget."""
-    most_steps: int = 0
-    """Steps after which the phase ends even with budget left; 0: none."""
     step: int = 0
     progress: float = 0.0
     seconds: float = 0.0
@@ -52,8 +50,6 @@ class Pace:
                 speed = self.recent_seconds / self.recent_steps
                 left = max(0.0, self.budget_seconds - self.seconds)
                 self.total_steps = self.step + steps + max(1, int(left / speed))
-                if self.most_steps:
-                    self.total_steps = min(self.total_steps, self.most_steps)
                 self.recent_seconds, self.recent_steps = 0.0, 0
             remaining = max(1, self.total_steps - self.step)
             self.progress += (1.0 - self.progress) * min(1.0, steps / remaining)

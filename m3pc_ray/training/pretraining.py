@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +45,8 @@ from m3pc_ray.trajectories.resolve import load
 
 CRITIC_STEPS_PER_CALL = 20
 """Critic updates between two looks at the clock; one takes a few milliseconds."""
+LOOK_SECONDS = 0.2
+"""Between two looks for Ctrl-C while the model is done and the critic is not."""
 PHASES = ("critic", "btm")
 
 ProgressCallback = Callable[[str, Pace, dict[str, float]], None]
@@ -52,6 +56,16 @@ ProgressCallback = Callable[[str, Pace, dict[str, float]], None]
 def load_data(config: RunConfig) -> Trajectories:
     """The data set that a configuration names."""
     return load(config.data.dataset, config.data.environment, config.data.folder)
+
+
+def resolve_order(config: RunConfig) -> str:
+    """`side_by_side` or `in_turn`: how this machine trains critic and model."""
+    if config.pretrain.components != "both":
+        return "in_turn"
+    if config.pretrain.order != "auto":
+        return config.pretrain.order
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return "side_by_side" if cores > 1 else "in_turn"
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,8 @@ def take_component(source: RunFolder, config: RunConfig, models: Models) -> Take
 class Pretraining:
     """Everything pretraining needs, as one object whose state is a checkpoint.
 
-    The critic comes first: it needs a known number of updates, and what it leaves of the time goes to the model.
+    Critic and model share nothing but the data they read, so where there are two cores they train side by side, the
+    critic in a thread of its own, and each has all of the time. On one core they train in turn, each its share.
 
     Args:
         run: where metrics and checkpoints go.
@@ -98,6 +113,7 @@ class Pretraining:
         models: what to train; None: new ones.
         taken: the component of `models` that came from another run.
         dtype: of the matrix products; None: what `pretrain.precision` says.
+        order: `side_by_side` or `in_turn`; None: what `pretrain.order` says for this machine.
     """
 
     def __init__(
@@ -108,8 +124,10 @@ class Pretraining:
         models: Models | None = None,
         taken: TakenComponent | None = None,
         dtype: torch.dtype | None = None,
+        order: str | None = None,
     ) -> None:
         self.run, self.config, self.trajectories = run, config, trajectories
+        self.order = order or resolve_order(config)
         self.updates_before = dict.fromkeys(PHASES, 0)
         train, validation = trajectories.split(config.data.validation_fraction, config.seed)
         # Statistics and prompts come from the whole data set: held-out episodes are for errors, not for scores.
@@ -133,6 +151,10 @@ class Pretraining:
         self.loggers = {phase: MetricLogger(run, config.logging, phase) for phase in PHASES}
         self._last_checkpoint = time.monotonic()
         self._stop = StopRequest()
+        self._critic_thread: Future[None] | None = None
+        self._critic_lock = threading.Lock()
+        """Held by whoever changes or saves what the critic's training changes."""
+        self._halt_critic = False
         self._torch_state: str | None = None
         if taken is not None:
             self.updates_before[taken.phase] = taken.state[f"{taken.phase}_updates"]
@@ -151,13 +173,14 @@ class Pretraining:
                 self.btm_trainer.log_multiplier.copy_(tensors["multiplier"]["log_multiplier"])
 
     def _paces(self) -> dict[str, Pace]:
-        config, updates = self.config.pretrain, self.config.critic.updates
-        seconds = 60.0 * config.max_minutes
-        critic_share = {"both": config.critic_fraction, "btm": 0.0, "critic": 1.0}[config.components]
-        return {
-            "critic": Pace(0 if config.components == "btm" else updates, seconds * critic_share, most_steps=updates),
-            "btm": Pace(0 if config.components == "critic" else config.steps, seconds * (1.0 - critic_share)),
-        }
+        config = self.config.pretrain
+        seconds = dict.fromkeys(PHASES, 60.0 * config.max_minutes)
+        if self.order == "in_turn" and config.components == "both":
+            seconds["critic"] *= config.critic_fraction
+            seconds["btm"] *= 1.0 - config.critic_fraction
+        steps = {"critic": self.config.critic.updates, "btm": config.steps}
+        trained = {phase: config.components in ("both", phase) for phase in PHASES}
+        return {phase: Pace(steps[phase], seconds[phase]) if trained[phase] else Pace(0) for phase in PHASES}
 
     def train(self, on_progress: ProgressCallback | None = None) -> dict[str, float]:
         """Trains to the end and returns the last validation errors.
@@ -171,8 +194,12 @@ class Pretraining:
         self.run.write_summary({"status": "running", "kind": "pretrain"})
         try:
             with StopRequest() as self._stop:
-                self._train_critic(on_progress)
-                errors = self._train_btm(on_progress)
+                torch.set_num_threads(self.config.pretrain.threads or os.cpu_count() or 1)
+                if self.order == "side_by_side":
+                    errors = self._train_side_by_side(on_progress)
+                else:
+                    self._train_critic(on_progress)
+                    errors = self._train_btm(on_progress)
         except KeyboardInterrupt:
             self.run.write_summary({"status": "interrupted", **self._counters()})
             raise
@@ -195,32 +222,43 @@ class Pretraining:
         settings = {f"planner.utility_unit_{guide}": unit for guide, unit in units.items()}
         self.run.write_config(with_settings(self.config, settings))
 
+    def _train_side_by_side(self, on_progress: ProgressCallback | None) -> dict[str, float]:
+        """The model here, where signals arrive, the critic in a thread."""
+        self._halt_critic = False
+        with ThreadPoolExecutor(1, thread_name_prefix="critic") as executor:
+            self._critic_thread = executor.submit(self._train_critic, on_progress)
+            try:
+                errors = self._train_btm(on_progress)
+                while not self._critic_thread.done():
+                    wait([self._critic_thread], LOOK_SECONDS)
+                    self._between_updates()
+                self._critic_thread.result()
+            finally:  # whatever ended the model's training ends the critic's
+                self._halt_critic = True
+        return errors
+
     def _train_critic(self, on_progress: ProgressCallback | None) -> None:
-        torch.set_num_threads(1)  # products this small gain nothing from a second thread
         pace, config = self.pace["critic"], self.config
-        critic_budget = pace.budget_seconds
-        while not pace.finished:
-            started = time.monotonic()
-            steps = min(CRITIC_STEPS_PER_CALL, pace.total_steps - pace.step)
-            factor = schedule_factor(config.critic.schedule, 0, pace.step, pace.progress)
-            for _ in range(steps):
-                batch = self.transitions.sample(self.transition_rng, config.critic.batch_size)
-                metrics = self.critic_trainer.update(batch, factor)
-            pace.advance(time.monotonic() - started, steps)
+        while not pace.finished and not self._halt_critic:
+            with self._critic_lock:
+                started = time.monotonic()
+                steps = min(CRITIC_STEPS_PER_CALL, pace.total_steps - pace.step)
+                factor = schedule_factor(config.critic.schedule, 0, pace.step, pace.progress)
+                for _ in range(steps):
+                    batch = self.transitions.sample(self.transition_rng, config.critic.batch_size)
+                    metrics = self.critic_trainer.update(batch, factor)
+                pace.advance(time.monotonic() - started, steps)
             if pace.step % (config.pretrain.log_every * CRITIC_STEPS_PER_CALL) < CRITIC_STEPS_PER_CALL or pace.finished:
                 row = self._finite({name: float(value) for name, value in metrics.items()}, "critic", pace.step)
                 row["updates_per_second"] = pace.step / max(pace.seconds, 1e-9)
                 self.loggers["critic"].log(pace.step, row)
                 if on_progress:
                     on_progress("critic", pace, row)
-            self._between_updates()
-        # What the critic did not use belongs to the model.
-        if critic_budget and self.pace["btm"].budget_seconds and not self.pace["btm"].step:
-            self.pace["btm"].budget_seconds += max(0.0, critic_budget - pace.seconds)
+            if self._critic_thread is None:
+                self._between_updates()
 
     def _train_btm(self, on_progress: ProgressCallback | None) -> dict[str, float]:
         pace, config = self.pace["btm"], self.config.pretrain
-        torch.set_num_threads(config.threads or os.cpu_count() or 1)
         errors: dict[str, float] = {}
         started = time.monotonic()
         while not pace.finished:
@@ -262,7 +300,7 @@ class Pretraining:
         return {
             "environment_steps": 0,
             **self._updates(),
-            "seconds": self.pace["btm"].seconds + self.pace["critic"].seconds,
+            "seconds": (max if self.order == "side_by_side" else sum)(pace.seconds for pace in self.pace.values()),
         }
 
     def _total(self) -> int:
@@ -272,7 +310,13 @@ class Pretraining:
         return {f"{phase}_updates": self.updates_before[phase] + self.pace[phase].step for phase in PHASES}
 
     def _between_updates(self) -> None:
+        critic = self._critic_thread
+        if critic is not None and critic.done():
+            critic.result()  # raises what ended it
         if self._stop.requested:
+            self._halt_critic = True
+            if critic is not None:
+                critic.result()
             self.checkpoint()
             self._stop.check()
         if time.monotonic() - self._last_checkpoint > 60.0 * self.config.pretrain.checkpoint_minutes:
@@ -280,6 +324,11 @@ class Pretraining:
 
     def checkpoint(self) -> None:
         """Writes everything; complete or absent. Raises UserError instead where a weight is not finite."""
+        with self._critic_lock:
+            self._write_checkpoint()
+        self._last_checkpoint = time.monotonic()
+
+    def _write_checkpoint(self) -> None:
         weights = {**dict(self.models.model.named_parameters()), **dict(self.models.critic.named_parameters())}
         self._finite({name: float(values.detach().sum()) for name, values in weights.items()}, "models", self._total())
         tensors = {
@@ -292,6 +341,7 @@ class Pretraining:
             tensors[name], optimizers[name] = pack_optimizer(optimizer)
         state = {
             "kind": "pretrain",
+            "order": self.order,
             "models": self.models.description(),
             **self._updates(),
             "updates_before": self.updates_before,
@@ -307,7 +357,6 @@ class Pretraining:
             },
         }
         save_checkpoint(self.run, self._total(), tensors, state)
-        self._last_checkpoint = time.monotonic()
 
     @classmethod
     def resume(cls, run: RunFolder, trajectories: Trajectories) -> Pretraining:
@@ -316,7 +365,8 @@ class Pretraining:
         tensors, state = load_checkpoint(run)
         models = models_from_checkpoint(config, tensors, state)
         # The measured choice of one process may differ from another's: what was begun in bfloat16 goes on in it.
-        pretraining = cls(run, config, trajectories, models, dtype=getattr(torch, state["dtype"]))
+        dtype, order = getattr(torch, state["dtype"]), state["order"]
+        pretraining = cls(run, config, trajectories, models, dtype=dtype, order=order)
         pretraining.updates_before = state["updates_before"]
         for phase in PHASES:
             pretraining._restore_optimizers(phase, tensors, state)

@@ -31,7 +31,7 @@ class PretrainingProgress:
             for phase in PHASES
             if paces[phase].total_steps
         }
-        self._last_line = 0.0
+        self._last_line = dict.fromkeys(PHASES, 0.0)
 
     def __enter__(self) -> PretrainingProgress:
         self._bar.start()
@@ -59,8 +59,8 @@ class PretrainingProgress:
             self._tasks[phase], completed=round(BAR_STEPS * pace.progress), text=f"{pace.step:,} steps  {text}  {left}"
         )
         now = time.monotonic()
-        if not self.console.is_terminal and (now - self._last_line > LINE_SECONDS or pace.finished):
-            self._last_line = now
+        if not self.console.is_terminal and (now - self._last_line[phase] > LINE_SECONDS or pace.finished):
+            self._last_line[phase] = now
             self.console.print(f"{TITLES[phase]}: {pace.step:,} steps  {text}  {left}", highlight=False)
 
     def print_summary(self, path: Path, errors: dict[str, float]) -> None:
