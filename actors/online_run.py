@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayTaskError
 
 from actors.cluster import Resources, ray_session, share_resources
 from actors.evaluator import EvaluatorActor
@@ -51,7 +51,7 @@ def run_on_ray(run: RunFolder, progress: OnlineProgress, stop: StopRequest, lear
         learner_delay: seconds of sleep after every update, to try a slow learner on purpose.
 
     Raises:
-        UserError: no cluster answers, the roles do not fit it, the disk is full, or training diverged.
+        UserError: no cluster answers, the roles do not fit it, a role died, the disk is full, or training diverged.
         KeyboardInterrupt: a stop was requested; a checkpoint was written first.
     """
     progress.notice = "starting Ray"
@@ -60,9 +60,12 @@ def run_on_ray(run: RunFolder, progress: OnlineProgress, stop: StopRequest, lear
         try:
             online_run.start()
             online_run.train()
-        except RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                raise error.cause from None
+        except (RayTaskError, RayActorError) as error:
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            if isinstance(cause, UserError):
+                raise cause from None
+            if isinstance(cause, RayActorError):
+                raise UserError(online_run.obituary(cause)) from error
             raise
         finally:
             online_run.end()
@@ -84,7 +87,8 @@ class OnlineRun:
         self.run, self.progress, self.stop = run, progress, stop
         self.config: RunConfig = run.config()
         self._learner_delay = learner_delay
-        self._actors: list[Any] = []
+        self._actors: dict[str, tuple[str, Any]] = {}
+        """Every role, with its class, by Ray's name for it."""
         self._calls: dict[ray.ObjectRef, _Call] = {}
         self._status: dict[str, Any] = {}
         self._status_asked = self._statistics_asked = 0.0
@@ -159,8 +163,17 @@ class OnlineRun:
 
     def end(self) -> None:
         """Remove every role from the cluster."""
-        for actor in self._actors:
+        for _, actor in self._actors.values():
             ray.kill(actor)
+
+    def obituary(self, error: RayActorError) -> str:
+        """One line on the role that died and on how to go on."""
+        role, _ = self._actors.get(error.actor_id or "", ("a role", None))
+        reason = str(error).strip().splitlines()[-1].strip()
+        return (
+            f"{self.run.path}: {role} died ({reason}); collected steps and the last checkpoint are safe: "
+            f"m3pc resume {self.run.path}"
+        )
 
     # --- what is asked -------------------------------------------------------------------------------------------
 
@@ -301,7 +314,7 @@ class OnlineRun:
         groups = options.pop("concurrency_groups", None)
         remote = ray.remote(concurrency_groups=groups)(role) if groups else ray.remote(role)
         actor = remote.options(**resources, **options).remote(*arguments)
-        self._actors.append(actor)
+        self._actors[actor._actor_id.hex()] = (role.__name__, actor)
         return actor
 
     def _get(self, references: list[ray.ObjectRef], resources: Resources) -> list[Any]:

@@ -23,7 +23,7 @@ class DataConfig:
     folder: str = ""
     """Folder searched for D4RL files; empty: `~/.d4rl/datasets`."""
     validation_fraction: float = 0.05
-    """Fraction of the episodes held out for validation errors, drawn by a seeded shuffle of episodes."""
+    """Fraction of the episodes held out for validation errors, one at least, by a seeded shuffle of episodes."""
     return_scale: Literal["average", "sum"] = "average"
     """What a returns-to-go token holds: reward per remaining step of the time limit, or the plain sum."""
     time_limit: int = 0
@@ -174,6 +174,9 @@ class PlannerConfig:
     """Unit of those utilities; pretraining writes their mean spread within a decision here (the paper: 1)."""
     utility_unit_critic: float = 1.0
     """The same for guide `critic`."""
+    averaging: Literal["noise", "actions"] = "noise"
+    """Deterministic action: the P-weighted mean of the candidates' first actions (the paper), or the proposal at the
+    P-weighted mean of the noise they were drawn with, less its plain mean: then xi 0 gives the single mask's action."""
     rewards_from: Literal["fd", "rp"] = "fd"
     """Where rewards and returns come from: the forward-dynamics pass (cheap) or a pass of their own (the paper)."""
     current_state: Literal["true", "reconstructed"] = "true"

@@ -18,7 +18,7 @@ _FRACTION = "[0, 1]"
 
 RANGES: dict[str, str] = {
     "seed": _COUNT_OR_ZERO,
-    "data.validation_fraction": "[0, 1)",
+    "data.validation_fraction": "(0, 1)",
     "data.time_limit": _COUNT_OR_ZERO,
     "model.segment_length": "[2, 64]",
     "model.width": "[8, inf)",

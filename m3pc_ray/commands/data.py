@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     command = actions.add_parser("convert", parents=[common], help="write a data set in another form")
     command.add_argument("source", metavar="SRC", help="name, Minari id or path")
-    command.add_argument("target", metavar="DST", help="trajectory store (folder), or D4RL HDF5 if it ends in .hdf5")
+    command.add_argument(
+        "target", metavar="DST", help="trajectory store (folder), or D4RL HDF5 if it ends in .hdf5 or .h5"
+    )
     command.add_argument("--environment", default="", metavar="ID", help="environment, where the data names none")
     command.add_argument("--overwrite", action="store_true", help="replace an existing DST")
     command.set_defaults(act=convert)
@@ -118,8 +120,7 @@ def describe(arguments: argparse.Namespace) -> None:
 
 def convert(arguments: argparse.Namespace) -> None:
     """`m3pc data convert SRC DST`"""
-    from m3pc_ray.trajectories import resolve
-    from m3pc_ray.trajectories.d4rl import write_hdf5
+    from m3pc_ray.trajectories import d4rl, resolve
     from m3pc_ray.trajectories.files import disk_bytes, replacing
     from m3pc_ray.trajectories.store import write_store
 
@@ -128,11 +129,11 @@ def convert(arguments: argparse.Namespace) -> None:
         raise UserError(f"{target} already exists; choose another name or give --overwrite")
     with _download_progress() as progress:
         data = resolve.load(arguments.source, arguments.environment, arguments.folder, progress)
-    if target.suffix == ".hdf5":
+    if target.suffix in d4rl.SUFFIXES:
         if target.is_dir():
             raise UserError(f"{target} is a folder; it will not be overwritten by a file")
         with replacing(target, arguments.overwrite) as fresh:
-            write_hdf5(data, fresh)
+            d4rl.write_hdf5(data, fresh)
     else:
         write_store(data, target, arguments.overwrite)
     size = _megabytes(disk_bytes(target))

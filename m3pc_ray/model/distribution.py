@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,10 @@ class SquashedGaussian:
     mean: Tensor
     log_std: Tensor
     action_clip: float = 1e-3
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> SquashedGaussian:
+        """The distribution with `change` applied to its mean and to its log standard deviation."""
+        return SquashedGaussian(change(self.mean), change(self.log_std), self.action_clip)
 
     def mode(self) -> Tensor:
         """tanh(mean), (..., action_dim): the median of every dimension, used as the deterministic action."""

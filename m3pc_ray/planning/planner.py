@@ -172,17 +172,16 @@ class ForwardPlanner:
             distribution = self._inference.propose(window, steps=1)
             if not sample:
                 return Plan(_numpy(distribution.mode()[:, 0]))
-            noise, _ = decision_noise(context.keys, 1, 1, self._units.action_dim)
-            return Plan(_numpy(distribution.sample(self._tensor(noise[:, 0]))[:, 0]))
+            drawn, _ = decision_noise(context.keys, 1, 1, self._units.action_dim)
+            return Plan(_numpy(distribution.sample(self._tensor(drawn[:, 0]))[:, 0]))
 
         # Lines 3-5: RCBC pass; N candidate sequences of actions a_t..a_{T-1} from it.
         steps = self.segment_length - t
         horizon = min(config.horizon or steps, steps)  # h
         distribution = self._inference.propose(window, steps)
-        noise, uniform = decision_noise(context.keys, config.num_candidates, steps, self._units.action_dim)
-        candidates = type(distribution)(
-            distribution.mean.unsqueeze(1), distribution.log_std.unsqueeze(1), distribution.action_clip
-        ).sample(self._tensor(noise))  # (B, N, T - t, action_dim)
+        drawn, uniform = decision_noise(context.keys, config.num_candidates, steps, self._units.action_dim)
+        noise = self._tensor(drawn)
+        candidates = distribution.map(lambda tensor: tensor.unsqueeze(1)).sample(noise)  # (B, N, T - t, action_dim)
 
         # Lines 6-8: FD pass (and RP pass) for what they lead to; eq. 3 for what that is worth.
         imagined = self._imagine(window, context, candidates, horizon, guide, details)
@@ -202,7 +201,12 @@ class ForwardPlanner:
             actions = first_actions[torch.arange(len(chosen), device=self.device), chosen]
         else:
             chosen = torch.full((len(context),), -1)
-            actions = (probabilities.to(first_actions.dtype).unsqueeze(-1) * first_actions).sum(1)
+            if config.averaging == "noise":
+                shift = (probabilities - 1.0 / config.num_candidates).to(noise.dtype)
+                mean_noise = (shift.unsqueeze(-1) * noise[:, :, 0]).sum(1)
+                actions = distribution.map(lambda tensor: tensor[:, 0]).sample(mean_noise)
+            else:
+                actions = (probabilities.to(first_actions.dtype).unsqueeze(-1) * first_actions).sum(1)
         if not details:
             return Plan(_numpy(actions))
         considered = PlanDetails(

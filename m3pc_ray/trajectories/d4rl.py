@@ -21,6 +21,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories import validation
 from m3pc_ray.trajectories.episodes import DatasetMetadata, EpisodeEnd, Trajectories
 
+SUFFIXES = (".hdf5", ".h5")
 REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
 _OWN_GROUP = "m3pc"
 """Group in which our own writer keeps what the layout cannot say; other readers ignore it."""

@@ -238,10 +238,10 @@ class Trajectories:
     def split(self, validation_fraction: float, seed: int) -> tuple[Trajectories, Trajectories]:
         """(training, validation): a seeded shuffle of episodes, so that neither holds only the newest.
 
-        At least one episode goes to each. Raises UserError for fewer than two episodes or a fraction outside [0, 1).
+        At least one episode goes to each. Raises UserError for fewer than two episodes or a fraction outside (0, 1).
         """
-        if not 0.0 <= validation_fraction < 1.0:
-            raise UserError(f"data.validation_fraction is {validation_fraction}; it must be at least 0 and below 1")
+        if not 0.0 < validation_fraction < 1.0:
+            raise UserError(f"data.validation_fraction is {validation_fraction}; it must be above 0 and below 1")
         if self.num_episodes < 2:
             raise UserError(f"{self.metadata.name} has one episode; at least two are needed to hold one out")
         order = np.random.default_rng(seed).permutation(self.num_episodes)

@@ -66,7 +66,7 @@ def locate(reference: str, folder: str = "", progress: download.Progress | None 
         found = download.find_local(name, folder) or download.download(name, folder, progress=progress)
         return Location("hdf5", found, reference)
     in_folder = download.d4rl_folder(folder) / reference
-    if in_folder.suffix in (".hdf5", ".h5") and in_folder.is_file():
+    if in_folder.suffix in d4rl.SUFFIXES and in_folder.is_file():
         return Location("hdf5", in_folder, reference)
     if not _looks_like_path(reference) and re.fullmatch(r"([-\w]+/)*[-\w]+-v\d+", reference):
         local = minari.data_folder(minari.datasets_folder() / reference)
@@ -109,7 +109,9 @@ def list_known(folder: str = "") -> list[dict[str, str | bool]]:
     files = {name: download.find_local(name, folder) for name in download.D4RL_NAMES}
     rows += [_row(name, "d4rl", environment_from_name(name) or "", path) for name, path in files.items()]
     if root.is_dir():
-        others = set(root.glob("*.hdf5")) - {path for path in files.values() if path is not None}
+        others = {path for path in root.iterdir() if path.suffix in d4rl.SUFFIXES} - {
+            path for path in files.values() if path is not None
+        }
         rows += [_row(str(path), "hdf5", environment_from_name(path.name) or "", path) for path in sorted(others)]
         rows += [_row(str(path), "store", "", path) for path in sorted(root.iterdir()) if store.is_store(path)]
     rows += [_row(name, "minari", "", minari.datasets_folder() / name) for name in minari.local_ids()]
@@ -118,7 +120,10 @@ def list_known(folder: str = "") -> list[dict[str, str | bool]]:
 
 def _row(name: str, kind: str, environment: str, path: Path | None) -> dict[str, str | bool]:
     if path is not None and store.is_store(path):
-        environment = store.read_description(path).environment_id
+        try:
+            environment = store.read_description(path).environment_id
+        except UserError:  # `info` says what is wrong with it; the others are listed all the same
+            environment = "(unreadable)"
     return {
         "name": name,
         "kind": kind,
@@ -129,4 +134,4 @@ def _row(name: str, kind: str, environment: str, path: Path | None) -> dict[str,
 
 
 def _looks_like_path(reference: str) -> bool:
-    return reference.startswith((".", "/", "~")) or Path(reference).suffix in (".hdf5", ".h5", ".parquet")
+    return reference.startswith((".", "/", "~")) or Path(reference).suffix in (*d4rl.SUFFIXES, ".parquet")

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 
-from actors.online_run import run_on_ray
+from actors.online_run import OnlineRun, run_on_ray
 from m3pc_ray.agent import Agent
 from m3pc_ray.commands.finetune import resume_finetune
 from m3pc_ray.config import DataConfig
@@ -112,6 +113,23 @@ def test_interrupted_run_is_checkpointed_and_resumes_exactly(pretrained, tmp_pat
     resume_finetune(run.path, quiet=True)
     assert_exact(run)
     assert {fragment.key.incarnation for fragment in read_log(run.path / "replay")} == {0, 1}
+
+
+def test_a_role_that_dies_is_named_and_the_run_goes_on_from_its_checkpoint(pretrained, tmp_path, monkeypatch):
+    run = prepare(pretrained, tmp_path / "run", finetune_config(pretrained, {"online.evaluate_every": "0"}))
+    train = OnlineRun.train
+
+    def train_and_die(online_run):
+        ray.kill(online_run.planner)
+        train(online_run)
+
+    monkeypatch.setattr(OnlineRun, "train", train_and_die)
+    with pytest.raises(UserError, match=rf"PlannerActor died .*m3pc resume {run.path}"):
+        resume_finetune(run.path, quiet=True)
+    assert run.summary()["status"] == "failed"
+    monkeypatch.undo()
+    resume_finetune(run.path, quiet=True)
+    assert_exact(run)
 
 
 def test_a_mistake_that_only_a_role_notices_is_one_line(pretrained, tmp_path):

@@ -133,11 +133,16 @@ def test_details_tell_what_the_system_would_do(guide: Any) -> None:
 def test_sharpness_decides_how_much_utility_matters() -> None:
     """xi = 0 averages the blind candidates; a large xi follows the best of them."""
     state = [1.5]
-    indifferent = make_planner(utility_sharpness_critic=0.0).plan(context_at(state), guide="critic", details=True)
+    still = make_planner(utility_sharpness_critic=0.0).plan(context_at(state), guide="critic")
+    assert abs(still.actions[0, 0]) < 1e-4
+    plain = {"averaging": "actions"}
+    indifferent = make_planner(utility_sharpness_critic=0.0, **plain).plan(
+        context_at(state), guide="critic", details=True
+    )
     assert abs(indifferent.actions[0, 0]) < 0.1
     assert indifferent.details is not None
     assert indifferent.details.effective_sample_size[0] == pytest.approx(3000, rel=1e-3)
-    sharp = make_planner(utility_sharpness_critic=1e6).plan(context_at(state), guide="critic", details=True)
+    sharp = make_planner(utility_sharpness_critic=1e6, **plain).plan(context_at(state), guide="critic", details=True)
     assert sharp.details is not None
     best = sharp.details.utilities[0].argmax()
     np.testing.assert_allclose(sharp.actions[0], sharp.details.candidates[0, best, 0], atol=1e-5)

@@ -53,6 +53,7 @@ def assert_near(ours: np.ndarray, expected: np.ndarray, message: str, tolerance:
         {"current_state": "reconstructed", "horizon": 0},
         {"rewards_from": "rp", "current_state": "reconstructed", "td_lambda": 0.9, "horizon": 2},
         {"horizon": 1, "return_ratio": 0.7},
+        {"averaging": "actions"},
     ],
 )
 def test_planner_equals_the_slow_algorithm(engine: str, guide: Any, settings: dict[str, Any]) -> None:
@@ -138,11 +139,21 @@ def test_what_was_considered_explains_the_action() -> None:
     expected = np.exp(shifted) / np.exp(shifted).sum(1, keepdims=True)
     np.testing.assert_allclose(details.probabilities, expected, rtol=1e-3)
     mean = (details.probabilities[..., None] * details.candidates[:, :, 0]).sum(1)
-    np.testing.assert_allclose(averaged.actions, mean, atol=1e-5)
+    as_in_the_paper, _ = make_planner(0, num_candidates=50, utility_sharpness_critic=3.0, averaging="actions")
+    np.testing.assert_allclose(as_in_the_paper.plan(context).actions, mean, atol=1e-5)
+    assert np.abs(averaged.actions - mean).max() > 1e-3
     np.testing.assert_allclose(details.effective_sample_size, 1 / (expected**2).sum(1), rtol=1e-3)
     assert (details.chosen == -1).all()
     for row, chosen in enumerate(sampled.details.chosen):
         np.testing.assert_array_equal(sampled.actions[row], sampled.details.candidates[row, chosen, 0])
+
+
+@pytest.mark.parametrize("guide", ["return", "critic"])
+def test_without_sharpness_planning_is_the_single_mask(guide: Any) -> None:
+    planner, _ = make_planner(0, utility_sharpness_critic=0.0, utility_sharpness_return=0.0)
+    context = make_context(1, [0, 7, 30], context_length=3)
+    expected = planner.plan(context, guide="none").actions
+    np.testing.assert_allclose(planner.plan(context, guide=guide).actions, expected, atol=1e-5)
 
 
 def test_candidates_are_sampled_with_their_probability() -> None:
