@@ -171,7 +171,8 @@ class ForwardPlanner:
         if guide == "none":
             distribution = self._inference.propose(window, steps=1)
             if not sample:
-                return Plan(_numpy(distribution.mode()[:, 0]))
+                action = distribution.mode() if config.single_mask_action == "mode" else distribution.expectation()
+                return Plan(_numpy(action[:, 0]))
             drawn, _ = decision_noise(context.keys, 1, 1, self._units.action_dim)
             return Plan(_numpy(distribution.sample(self._tensor(drawn[:, 0]))[:, 0]))
 
@@ -201,12 +202,11 @@ class ForwardPlanner:
             actions = first_actions[torch.arange(len(chosen), device=self.device), chosen]
         else:
             chosen = torch.full((len(context),), -1)
-            if config.averaging == "noise":
-                shift = (probabilities - 1.0 / config.num_candidates).to(noise.dtype)
-                mean_noise = (shift.unsqueeze(-1) * noise[:, :, 0]).sum(1)
-                actions = distribution.map(lambda tensor: tensor[:, 0]).sample(mean_noise)
-            else:
-                actions = (probabilities.to(first_actions.dtype).unsqueeze(-1) * first_actions).sum(1)
+            actions = (probabilities.to(first_actions.dtype).unsqueeze(-1) * first_actions).sum(1)
+            if config.control_variate:
+                # Of the proposal the mean is known exactly: what the draw missed of it is taken out again.
+                actions += distribution.map(lambda tensor: tensor[:, 0]).expectation() - first_actions.mean(1)
+                actions = actions.clamp(-1.0, 1.0)
         if not details:
             return Plan(_numpy(actions))
         considered = PlanDetails(

@@ -18,6 +18,9 @@ from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.training.assemble import Models
 from m3pc_ray.trajectories.episodes import Trajectories
 
+BEST_SHARE = 0.1
+"""Share of the steps, taken from the best episodes, on whose states the spread is measured: where planning will act.
+Over all states it would be ruled by falling ones (medium-replay 5.0 against 2.9 there, medium 0.80 against 0.58)."""
 DECISIONS = 64
 """Decisions the spread is averaged over: a relative standard error of about 10 %."""
 
@@ -27,20 +30,27 @@ def measure_utility_units(models: Models, trajectories: Trajectories, seed: int)
 
     Args:
         models: trained; `critic` is measured only where the critic has had updates.
-        trajectories: states are drawn from its episodes, uniformly over steps.
+        trajectories: states are drawn from its best episodes, uniformly over steps.
         seed: of that draw and of the candidates.
     """
     config = replace(models.config.planner, guide="return")
     critic = models.critic if models.critic_updates else None
     device = models.model.modality_embedding.device
     planner = ForwardPlanner(models.model, critic, config, models.config.critic.discount, models.prompt, device)
-    context = data_context(models, trajectories, config.context_length, seed)
+    context = data_context(models, best_share(trajectories, BEST_SHARE), config.context_length, seed)
     units = {}
     for guide in ("return", "critic") if critic is not None else ("return",):
         details = planner.plan(context, guide=guide, details=True).details
         assert details is not None  # asked for, with a guide
         units[guide] = float(details.utilities.std(axis=1).mean())
     return units
+
+
+def best_share(trajectories: Trajectories, share: float) -> Trajectories:
+    """The fewest episodes of highest return that hold `share` of all steps."""
+    ranked = np.argsort(-trajectories.returns, kind="stable")
+    steps = np.cumsum(trajectories.lengths[ranked])
+    return trajectories.select(ranked[: int(np.searchsorted(steps, share * trajectories.num_steps)) + 1])
 
 
 def data_context(models: Models, trajectories: Trajectories, context_length: int, seed: int) -> PlanningContext:

@@ -113,11 +113,10 @@ def slow_plan(
         out["states"].append(np.array(states))
         out["rewards"].append(np.array(rewards))
         out["utilities"].append(scores)
-        if config.averaging == "actions":
-            out["actions"].append(sum(w * c[0] for w, c in zip(weights, candidates, strict=True)))
-        else:
-            moved = np.zeros(action_dim, dtype=np.float32)
-            for i in range(config.num_candidates):
-                moved += (weights[i] - 1.0 / config.num_candidates) * noise[b][i][0]
-            out["actions"].append(torch.tanh(mean[0] + torch.exp(log_std[0]) * torch.from_numpy(moved)).numpy())
+        action = sum(w * c[0] for w, c in zip(weights, candidates, strict=True))
+        if config.control_variate:
+            draws = np.random.default_rng(0).normal(size=(200_000, action_dim))
+            exact = np.tanh(mean[0].numpy() + np.exp(log_std[0].numpy()) * draws).mean(0)
+            action = np.clip(action + exact - sum(c[0] for c in candidates) / len(candidates), -1.0, 1.0)
+        out["actions"].append(action)
     return out
