@@ -174,11 +174,9 @@ class PlannerConfig:
     """Unit of those utilities; pretraining writes their mean spread within a decision here (the paper: 1)."""
     utility_unit_critic: float = 1.0
     """The same for guide `critic`."""
-    single_mask_action: Literal["mean", "mode"] = "mean"
-    """Deterministic action of guide `none`: the distribution's mean, or tanh of the Gaussian's mean (the authors)."""
-    control_variate: bool = True
-    """Deterministic planning: add to the P-weighted mean of the candidates' first actions what their plain mean misses
-    of the proposal's exact one, so that xi 0 is the single mask (false: the weighted mean alone, the paper)."""
+    average: Literal["around_mode", "around_mean", "plain"] = "around_mode"
+    """Deterministic action: P-weighted mean of the candidates' first actions (plain: the paper); around_mean: the same
+    without the error of the draw; around_mode: the single mask's action, moved by the P-weighted mean of the noise."""
     rewards_from: Literal["fd", "rp"] = "fd"
     """Where rewards and returns come from: the forward-dynamics pass (cheap) or a pass of their own (the paper)."""
     current_state: Literal["true", "reconstructed"] = "true"

@@ -15,6 +15,7 @@ from torch import Tensor
 from m3pc_ray.config import Guide, PlannerConfig
 from m3pc_ray.critic.iql import IQLCritic
 from m3pc_ray.errors import UserError
+from m3pc_ray.model.distribution import SquashedGaussian
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.planning.context import PlanningContext
@@ -171,8 +172,7 @@ class ForwardPlanner:
         if guide == "none":
             distribution = self._inference.propose(window, steps=1)
             if not sample:
-                action = distribution.mode() if config.single_mask_action == "mode" else distribution.expectation()
-                return Plan(_numpy(action[:, 0]))
+                return Plan(_numpy(distribution.mode()[:, 0]))
             drawn, _ = decision_noise(context.keys, 1, 1, self._units.action_dim)
             return Plan(_numpy(distribution.sample(self._tensor(drawn[:, 0]))[:, 0]))
 
@@ -202,11 +202,7 @@ class ForwardPlanner:
             actions = first_actions[torch.arange(len(chosen), device=self.device), chosen]
         else:
             chosen = torch.full((len(context),), -1)
-            actions = (probabilities.to(first_actions.dtype).unsqueeze(-1) * first_actions).sum(1)
-            if config.control_variate:
-                # Of the proposal the mean is known exactly: what the draw missed of it is taken out again.
-                actions += distribution.map(lambda tensor: tensor[:, 0]).expectation() - first_actions.mean(1)
-                actions = actions.clamp(-1.0, 1.0)
+            actions = self._average(distribution.map(lambda tensor: tensor[:, 0]), noise[:, :, 0], probabilities)
         if not details:
             return Plan(_numpy(actions))
         considered = PlanDetails(
@@ -220,6 +216,21 @@ class ForwardPlanner:
             chosen=_numpy(chosen),
         )
         return Plan(_numpy(actions), considered)
+
+    def _average(self, first: SquashedGaussian, noise: Tensor, probabilities: Tensor) -> Tensor:
+        """Deterministic action (B, action_dim) from the proposal of the first action and candidates' noise (B, N, dim).
+
+        Around mode and mean the uniform average is taken out, a control variate: what the draw happened to be in all
+        candidates alike says nothing about which are better, and with xi 0 nothing of it is left.
+        """
+        weights = probabilities.to(noise.dtype).unsqueeze(-1)  # (B, N, 1)
+        excess = weights - 1.0 / noise.shape[1]
+        if self.config.average == "around_mode":
+            return first.sample((excess * noise).sum(1))
+        candidates = first.map(lambda tensor: tensor.unsqueeze(1)).sample(noise)
+        if self.config.average == "around_mean":
+            return (first.expectation() + (excess * candidates).sum(1)).clamp(-1.0, 1.0)
+        return (weights * candidates).sum(1)
 
     def _imagine(
         self,

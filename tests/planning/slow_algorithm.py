@@ -113,10 +113,14 @@ def slow_plan(
         out["states"].append(np.array(states))
         out["rewards"].append(np.array(rewards))
         out["utilities"].append(scores)
+        count = len(candidates)
         action = sum(w * c[0] for w, c in zip(weights, candidates, strict=True))
-        if config.control_variate:
+        if config.average == "around_mean":
             draws = np.random.default_rng(0).normal(size=(200_000, action_dim))
             exact = np.tanh(mean[0].numpy() + np.exp(log_std[0].numpy()) * draws).mean(0)
-            action = np.clip(action + exact - sum(c[0] for c in candidates) / len(candidates), -1.0, 1.0)
+            action = np.clip(action + exact - sum(c[0] for c in candidates) / count, -1.0, 1.0)
+        elif config.average == "around_mode":
+            moved = sum((w - 1 / count) * z[0] for w, z in zip(weights, noise[b], strict=True))
+            action = np.tanh(mean[0].numpy() + np.exp(log_std[0].numpy()) * moved)
         out["actions"].append(action)
     return out

@@ -135,7 +135,7 @@ def test_sharpness_decides_how_much_utility_matters() -> None:
     state = [1.5]
     still = make_planner(utility_sharpness_critic=0.0).plan(context_at(state), guide="critic")
     assert abs(still.actions[0, 0]) < 1e-4
-    plain = {"control_variate": False}
+    plain = {"average": "plain"}
     indifferent = make_planner(utility_sharpness_critic=0.0, **plain).plan(
         context_at(state), guide="critic", details=True
     )
