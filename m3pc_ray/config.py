@@ -174,13 +174,9 @@ class PlannerConfig:
     """Unit of those utilities; pretraining writes their mean spread within a decision here (the paper: 1)."""
     utility_unit_critic: float = 1.0
     """The same for guide `critic`."""
-    average: Literal["regression", "plain"] = "regression"
-    """Deterministic action: P-weighted mean of the candidates' first actions (plain: the paper), or the single mask's
-    action moved by xi times the slope of utility in the noise, found by regression: the same with far less error of
-    the draw while xi is small; at a large xi only plain closes in on the best candidate."""
-    wide_spread: Literal["distrust", "trust"] = "distrust"
-    """Where a decision's utilities spread more than the unit, follow them the less the wider they are, or as elsewhere
-    (trust: the paper)."""
+    average: Literal["around_mode", "around_mean", "plain"] = "around_mode"
+    """Deterministic action: P-weighted mean of the candidates' first actions (plain: the paper); around_mean: the same
+    without the error of the draw; around_mode: the single mask's action, moved by the P-weighted mean of the noise."""
     rewards_from: Literal["fd", "rp"] = "fd"
     """Where rewards and returns come from: the forward-dynamics pass (cheap) or a pass of their own (the paper)."""
     current_state: Literal["true", "reconstructed"] = "true"

@@ -48,6 +48,12 @@ class SquashedGaussian:
         """tanh(mean), (..., action_dim): the median of every dimension."""
         return torch.tanh(self.mean)
 
+    def expectation(self) -> Tensor:
+        """E[a], (..., action_dim), by Gauss-Hermite quadrature; nearer to 0 than the mode where the spread is wide."""
+        nodes, weights = _quadrature(self.mean.device, self.mean.dtype)
+        pre_tanh = self.mean.unsqueeze(-1) + self.log_std.exp().unsqueeze(-1) * nodes
+        return (torch.tanh(pre_tanh) * weights).sum(-1)
+
     def sample(self, noise: Tensor) -> Tensor:
         """Actions (..., action_dim) for standard normal `noise` that broadcasts against the mean."""
         return torch.tanh(self.mean + self.log_std.exp() * noise)

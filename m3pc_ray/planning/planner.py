@@ -15,6 +15,7 @@ from torch import Tensor
 from m3pc_ray.config import Guide, PlannerConfig
 from m3pc_ray.critic.iql import IQLCritic
 from m3pc_ray.errors import UserError
+from m3pc_ray.model.distribution import SquashedGaussian
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.planning.context import PlanningContext
@@ -24,13 +25,7 @@ from m3pc_ray.planning.oracle import PlainInference
 from m3pc_ray.planning.prompts import ReturnPrompt
 from m3pc_ray.planning.randomness import decision_noise
 from m3pc_ray.planning.scoring import FastScorer, Scorer
-from m3pc_ray.planning.utility import (
-    effective_sample_size,
-    softmax_probabilities,
-    utility,
-    utility_slope,
-    utility_units,
-)
+from m3pc_ray.planning.utility import effective_sample_size, softmax_probabilities, utility
 from m3pc_ray.trajectories.returns import to_sum
 
 
@@ -194,13 +189,12 @@ class ForwardPlanner:
         utilities = utility(imagined.rewards, imagined.terminal_values, self.discount, config.td_lambda)
 
         # Line 9: eq. 4, then the choice.
-        xi, unit = (
-            (config.utility_sharpness_critic, config.utility_unit_critic)
+        sharpness = (
+            config.utility_sharpness_critic / config.utility_unit_critic
             if guide == "critic"
-            else (config.utility_sharpness_return, config.utility_unit_return)
+            else config.utility_sharpness_return / config.utility_unit_return
         )
-        scaled = utilities / utility_units(utilities, unit, config.wide_spread)
-        probabilities = softmax_probabilities(scaled, xi)  # (B, N)
+        probabilities = softmax_probabilities(utilities, sharpness)  # (B, N)
         first_actions = candidates[:, :, 0]  # (B, N, action_dim)
         if sample:
             chosen = (probabilities.cumsum(-1) <= self._tensor(uniform).unsqueeze(-1)).sum(-1)
@@ -208,11 +202,7 @@ class ForwardPlanner:
             actions = first_actions[torch.arange(len(chosen), device=self.device), chosen]
         else:
             chosen = torch.full((len(context),), -1)
-            if config.average == "regression":
-                slope = utility_slope(noise[:, :, :horizon], scaled)[:, 0]
-                actions = distribution.map(lambda tensor: tensor[:, 0]).sample(xi * slope)
-            else:
-                actions = (probabilities.to(first_actions.dtype).unsqueeze(-1) * first_actions).sum(1)
+            actions = self._average(distribution.map(lambda tensor: tensor[:, 0]), noise[:, :, 0], probabilities)
         if not details:
             return Plan(_numpy(actions))
         considered = PlanDetails(
@@ -226,6 +216,21 @@ class ForwardPlanner:
             chosen=_numpy(chosen),
         )
         return Plan(_numpy(actions), considered)
+
+    def _average(self, first: SquashedGaussian, noise: Tensor, probabilities: Tensor) -> Tensor:
+        """Deterministic action (B, action_dim) from the proposal of the first action and candidates' noise (B, N, dim).
+
+        Around mode and mean the uniform average is taken out, a control variate: what the draw happened to be in all
+        candidates alike says nothing about which are better, and with xi 0 nothing of it is left.
+        """
+        weights = probabilities.to(noise.dtype).unsqueeze(-1)  # (B, N, 1)
+        excess = weights - 1.0 / noise.shape[1]
+        if self.config.average == "around_mode":
+            return first.sample((excess * noise).sum(1))
+        candidates = first.map(lambda tensor: tensor.unsqueeze(1)).sample(noise)
+        if self.config.average == "around_mean":
+            return (first.expectation() + (excess * candidates).sum(1)).clamp(-1.0, 1.0)
+        return (weights * candidates).sum(1)
 
     def _imagine(
         self,

@@ -52,6 +52,16 @@ def test_entropy_of_wide_distributions_falls_again() -> None:
     assert entropies[2] < entropies[1]
 
 
+def test_expectation_equals_a_fine_integral(parameters: tuple[torch.Tensor, torch.Tensor]) -> None:
+    mean, log_std = parameters
+    distribution = SquashedGaussian(mean, log_std)
+    grid = torch.linspace(-8, 8, 20_001, dtype=torch.float64)
+    density = torch.exp(-0.5 * grid.square()) / (2 * torch.pi) ** 0.5
+    actions = torch.tanh(mean.double().unsqueeze(-1) + log_std.double().exp().unsqueeze(-1) * grid)
+    expected = torch.trapezoid(actions * density, grid, dim=-1)
+    torch.testing.assert_close(distribution.expectation().double(), expected, atol=1e-4, rtol=0)
+
+
 def test_mode_and_sampling(parameters: tuple[torch.Tensor, torch.Tensor]) -> None:
     mean, log_std = parameters
     ours = SquashedGaussian(mean, log_std)

@@ -106,23 +106,21 @@ def slow_plan(
             rewards.append(reward[t : t + horizon].numpy())
         scores = np.array(utilities)
         xi = config.utility_sharpness_return if guide == "return" else config.utility_sharpness_critic
-        unit = config.utility_unit_return if guide == "return" else config.utility_unit_critic
-        if config.wide_spread == "distrust" and scores.std() > unit:
-            unit = scores.std() ** 2 / unit
-        xi /= unit
+        xi /= config.utility_unit_return if guide == "return" else config.utility_unit_critic
         weights = np.exp(xi * (scores - scores.max()))
         weights /= weights.sum()
         out["candidates"].append(np.array(candidates))
         out["states"].append(np.array(states))
         out["rewards"].append(np.array(rewards))
         out["utilities"].append(scores)
-        if config.average == "plain":
-            action = sum(w * c[0] for w, c in zip(weights, candidates, strict=True))
-        else:  # ridge regression as least squares with one extra row a dimension
-            inputs = noise[b][:, :horizon].reshape(len(candidates), -1).astype(np.float64)
-            dims = inputs.shape[1]
-            rows = np.vstack([inputs - inputs.mean(0), np.sqrt(dims) * np.eye(dims)])
-            slope = np.linalg.lstsq(rows, np.append(scores - scores.mean(), np.zeros(dims)), rcond=None)[0]
-            action = np.tanh(mean[0].numpy() + np.exp(log_std[0].numpy()) * xi * slope[:action_dim])
+        count = len(candidates)
+        action = sum(w * c[0] for w, c in zip(weights, candidates, strict=True))
+        if config.average == "around_mean":
+            draws = np.random.default_rng(0).normal(size=(200_000, action_dim))
+            exact = np.tanh(mean[0].numpy() + np.exp(log_std[0].numpy()) * draws).mean(0)
+            action = np.clip(action + exact - sum(c[0] for c in candidates) / count, -1.0, 1.0)
+        elif config.average == "around_mode":
+            moved = sum((w - 1 / count) * z[0] for w, z in zip(weights, noise[b], strict=True))
+            action = np.tanh(mean[0].numpy() + np.exp(log_std[0].numpy()) * moved)
         out["actions"].append(action)
     return out

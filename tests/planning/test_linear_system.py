@@ -78,8 +78,6 @@ def make_planner(**settings: Any) -> ForwardPlanner:
             "horizon": 3,
             "utility_sharpness_return": 50.0,
             "utility_sharpness_critic": 50.0,
-            "average": "plain",
-            "wide_spread": "trust",
             "precision": "float32",
             **settings,
         }
@@ -111,18 +109,6 @@ def test_planning_finds_the_best_action(guide: Any, settings: dict[str, Any], ti
 
 
 @pytest.mark.parametrize("guide", ["return", "critic"])
-def test_the_slope_of_utility_leads_towards_the_best_action(guide: Any) -> None:
-    """By default, with few candidates: a step in the right direction, and no longer than is good."""
-    settings = PlannerConfig()
-    xi = {"utility_sharpness_return": settings.utility_sharpness_return}
-    xi["utility_sharpness_critic"] = settings.utility_sharpness_critic
-    planner = make_planner(average="regression", wide_spread="distrust", num_candidates=128, **xi)
-    planned = planner.plan(context_at(STATES), guide=guide).actions[:, 0]
-    for state, action in zip(STATES, planned, strict=True):
-        assert (state + 0.5 * action) ** 2 < state**2, (state, action)
-
-
-@pytest.mark.parametrize("guide", ["return", "critic"])
 def test_details_tell_what_the_system_would_do(guide: Any) -> None:
     """Every candidate is followed by hand; states, rewards, terminal values and utility must be those of its steps."""
     planner = make_planner(num_candidates=8)
@@ -147,13 +133,16 @@ def test_details_tell_what_the_system_would_do(guide: Any) -> None:
 def test_sharpness_decides_how_much_utility_matters() -> None:
     """xi = 0 averages the blind candidates; a large xi follows the best of them."""
     state = [1.5]
-    still = make_planner(utility_sharpness_critic=0.0, average="regression").plan(context_at(state), guide="critic")
+    still = make_planner(utility_sharpness_critic=0.0).plan(context_at(state), guide="critic")
     assert abs(still.actions[0, 0]) < 1e-4
-    indifferent = make_planner(utility_sharpness_critic=0.0).plan(context_at(state), guide="critic", details=True)
+    plain = {"average": "plain"}
+    indifferent = make_planner(utility_sharpness_critic=0.0, **plain).plan(
+        context_at(state), guide="critic", details=True
+    )
     assert abs(indifferent.actions[0, 0]) < 0.1
     assert indifferent.details is not None
     assert indifferent.details.effective_sample_size[0] == pytest.approx(3000, rel=1e-3)
-    sharp = make_planner(utility_sharpness_critic=1e6).plan(context_at(state), guide="critic", details=True)
+    sharp = make_planner(utility_sharpness_critic=1e6, **plain).plan(context_at(state), guide="critic", details=True)
     assert sharp.details is not None
     best = sharp.details.utilities[0].argmax()
     np.testing.assert_allclose(sharp.actions[0], sharp.details.candidates[0, best, 0], atol=1e-5)

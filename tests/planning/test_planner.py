@@ -54,8 +54,7 @@ def assert_near(ours: np.ndarray, expected: np.ndarray, message: str, tolerance:
         {"rewards_from": "rp", "current_state": "reconstructed", "td_lambda": 0.9, "horizon": 2},
         {"horizon": 1, "return_ratio": 0.7},
         {"average": "plain"},
-        {"average": "plain", "wide_spread": "trust", "horizon": 2},
-        {"wide_spread": "trust"},
+        {"average": "around_mean"},
     ],
 )
 def test_planner_equals_the_slow_algorithm(engine: str, guide: Any, settings: dict[str, Any]) -> None:
@@ -79,7 +78,9 @@ def test_planner_equals_the_slow_algorithm(engine: str, guide: Any, settings: di
         assert_near(plan.details.predicted_states[b, :, : steps - 1], expected["states"][b], message)
         assert_near(plan.details.predicted_rewards[b, :, :horizon], expected["rewards"][b], message)
         assert_near(plan.details.utilities[b], expected["utilities"][b], message, tolerance=1e-5 * TIME_LIMIT)
-        assert_near(plan.actions[b], expected["actions"][b], message, tolerance=1e-3)
+        # The slow version finds the proposal's mean by sampling: 200,000 draws of spread below 1 say it to 0.002.
+        tolerance = 1e-2 if planner.config.average == "around_mean" else 1e-3
+        assert_near(plan.actions[b], expected["actions"][b], message, tolerance=tolerance)
         assert np.isnan(plan.details.candidates[b, :, steps:]).all()
 
 
@@ -151,26 +152,19 @@ def test_what_was_considered_explains_the_action() -> None:
 
 
 @pytest.mark.parametrize("guide", ["return", "critic"])
-def test_regression_tends_where_the_plain_mean_does_with_less_noise(guide: Any) -> None:
-    """200 draws of a decision with 32 candidates against one with 20,000, at a small xi."""
-    context = make_context(1, [6], context_length=3)
-    many = context.select([0] * 200)
-    many.keys[:, 2] = np.arange(200)
-    planner, _ = make_planner(0, num_candidates=1000)
-    details = planner.plan(context, guide=guide, details=True).details
-    assert details is not None
-    unit = float(details.utilities.std())
-
-    def actions(average: str, xi: float, number: int, where: Any) -> np.ndarray:
-        settings = {f"utility_{what}_{guide}": value for what, value in (("unit", unit), ("sharpness", xi))}
-        planner, _ = make_planner(0, average=average, num_candidates=number, wide_spread="trust", **settings)
-        return planner.plan(where, guide=guide).actions
-
-    moved = actions("plain", 0.3, 20_000, context) - actions("plain", 0.0, 20_000, context)
-    draws = {average: actions(average, 0.3, 32, many) for average in ("plain", "regression")}
-    regressed = draws["regression"].mean(0) - actions("regression", 0.0, 32, context)[0]
-    np.testing.assert_allclose(regressed, moved[0], atol=0.25 * np.abs(moved).max())
-    assert (draws["regression"].std(0) < 0.7 * draws["plain"].std(0)).all()
+def test_around_the_mean_is_the_plain_average_with_less_noise(guide: Any) -> None:
+    """300 draws of the same decision: same mean action, less spread; around the mode as little."""
+    context = make_context(1, [6], context_length=3).select([0] * 300)
+    context.keys[:, 2] = np.arange(300)
+    settings = {"num_candidates": 32, "utility_sharpness_critic": 0.3, "utility_sharpness_return": 0.3}
+    actions = {
+        average: make_planner(0, average=average, **settings)[0].plan(context, guide=guide).actions
+        for average in ("plain", "around_mean", "around_mode")
+    }
+    plain, around_mean = actions["plain"], actions["around_mean"]
+    np.testing.assert_allclose(around_mean.mean(0), plain.mean(0), atol=4 * plain.std(0).max() / 300**0.5)
+    assert (around_mean.std(0) < 0.7 * plain.std(0)).all()
+    assert (actions["around_mode"].std(0) < 0.7 * plain.std(0)).all()
 
 
 @pytest.mark.parametrize("guide", ["return", "critic"])

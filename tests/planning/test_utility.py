@@ -4,15 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m3pc_ray.planning.utility import (
-    effective_sample_size,
-    softmax_probabilities,
-    td_lambda_weights,
-    utility,
-    utility_slope,
-    utility_units,
-)
-from tests.planning.factory import fresh_seed
+from m3pc_ray.planning.utility import effective_sample_size, softmax_probabilities, td_lambda_weights, utility
 from tests.planning.slow_algorithm import slow_utility
 
 
@@ -61,27 +53,3 @@ def test_softmax_of_utilities() -> None:
 def test_effective_sample_size() -> None:
     probabilities = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.25] * 4, [0.5, 0.5, 0.0, 0.0]])
     assert effective_sample_size(probabilities).tolist() == pytest.approx([1.0, 4.0, 2.0])
-
-
-def test_slope_of_a_linear_utility_is_found_and_says_where_the_softmax_averages_to() -> None:
-    generator = torch.Generator().manual_seed(fresh_seed())
-    noise = torch.randn(3, 40_000, 2, 2, generator=generator)
-    slope = torch.tensor([[0.3, -0.5], [0.2, 0.1]])
-    utilities = 7.0 + (noise * slope).sum((2, 3))
-    found = utility_slope(noise, utilities)
-    torch.testing.assert_close(found, slope.expand(3, 2, 2), atol=1e-3, rtol=0)
-    weights = softmax_probabilities(utilities, 0.8).float()
-    averaged = (weights[..., None, None] * noise).sum(1)
-    torch.testing.assert_close(0.8 * found, averaged, atol=0.05, rtol=0)
-
-
-def test_slope_is_defined_for_one_candidate() -> None:
-    assert torch.equal(utility_slope(torch.randn(2, 1, 4, 3), torch.randn(2, 1)), torch.zeros(2, 4, 3))
-
-
-def test_units_grow_where_utilities_spread_wide() -> None:
-    utilities = torch.tensor([[-0.5, 0.5], [-2.0, 2.0], [-4.0, 4.0]])  # spread 0.5, 2 and 4
-    assert utility_units(utilities, 2.0, "trust")[:, 0].tolist() == [2.0, 2.0, 2.0]
-    distrusted = utility_units(utilities, 2.0, "distrust")
-    assert distrusted[:, 0].tolist() == pytest.approx([2.0, 2.0, 8.0])
-    assert (utilities / distrusted).std(1, correction=0).tolist() == pytest.approx([0.25, 1.0, 0.5])
