@@ -168,7 +168,7 @@ class PlannerConfig:
     """lambda of the utility (eq. 3)."""
     utility_sharpness_return: float = 1.0
     """xi of the softmax over utilities (eq. 4) with guide `return`, for utilities divided by utility_unit_return."""
-    utility_sharpness_critic: float = 1.0
+    utility_sharpness_critic: float = 0.8
     """xi of the softmax over utilities (eq. 4) with guide `critic`, for utilities divided by utility_unit_critic."""
     utility_unit_return: float = 1.0
     """Unit of those utilities; pretraining writes their mean spread within a decision here (the paper: 1)."""
