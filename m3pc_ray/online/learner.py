@@ -22,14 +22,13 @@ from m3pc_ray.training.btm_trainer import BTMTrainer, schedule_factor
 from m3pc_ray.training.checkpoints import (
     Tensors,
     pack_generator,
-    pack_optimizer,
     pack_torch_generator,
     save_checkpoint,
     unpack_generator,
-    unpack_optimizer,
     unpack_torch_generator,
 )
 from m3pc_ray.training.run_folder import RunFolder
+from m3pc_ray.training.trainer_state import pack_training, restore_multiplier, restore_optimizers
 from m3pc_ray.trajectories.episodes import Trajectories
 
 Arrays = dict[str, np.ndarray]
@@ -234,14 +233,7 @@ class Learner:
     def checkpoint(self, run: RunFolder) -> None:
         """Write everything the run needs to go on from the fragments mirrored so far; complete or absent."""
         self.check_finite()  # diverged weights must not replace good ones
-        tensors: Tensors = {
-            "btm": dict(self.models.model.state_dict()),
-            "critic": dict(self.models.critic.state_dict()),
-            "multiplier": {"log_multiplier": self.btm_trainer.log_multiplier.detach()},
-        }
-        optimizers: dict[str, Any] = {}
-        for name, optimizer in {**self.btm_trainer.optimizers(), **self.critic_trainer.optimizers()}.items():
-            tensors[name], optimizers[name] = pack_optimizer(optimizer)
+        tensors, optimizers = pack_training(self.models, self.btm_trainer, self.critic_trainer)
         state = {
             "kind": "finetune",
             "models": self.models.description(),
@@ -260,20 +252,13 @@ class Learner:
         save_checkpoint(run, self.steps, tensors, state, self.config.online.keep_checkpoints)
 
     def _restore(self, tensors: Tensors, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            self.btm_trainer.log_multiplier.copy_(tensors["multiplier"]["log_multiplier"])
-        groups = [self.critic_trainer.optimizers()]
+        restore_multiplier(self.btm_trainer, tensors)
+        restore_optimizers(self.critic_trainer, tensors, state["optimizers"])
         # Another optimizer than pretraining's was asked for: its moments start anew.
         if all(name in state["optimizers"] for name in self.btm_trainer.optimizers()) and (
             ("btm_muon" in state["optimizers"]) == ("btm_muon" in self.btm_trainer.optimizers())
         ):
-            groups.append(self.btm_trainer.optimizers())
-        for optimizers in groups:
-            for name, optimizer in optimizers.items():
-                unpack_optimizer(optimizer, tensors.get(name, {}), state["optimizers"][name])
-        # A setting given for this run rules over the value the saved optimizer carries.
-        for group in self.critic_trainer.optimizer.param_groups:
-            group["lr"] = self.config.critic.learning_rate
+            restore_optimizers(self.btm_trainer, tensors, state["optimizers"])
         online = state.get("online")
         if online is None:
             return

@@ -32,12 +32,11 @@ from m3pc_ray.training.pacing import Pace
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.training.state import (
     pack_generator,
-    pack_optimizer,
     pack_torch_generator,
     unpack_generator,
-    unpack_optimizer,
     unpack_torch_generator,
 )
+from m3pc_ray.training.trainer_state import pack_training, restore_multiplier, restore_optimizers
 from m3pc_ray.training.utility_units import measure_utility_units
 from m3pc_ray.training.validation import validation_errors
 from m3pc_ray.trajectories.episodes import Trajectories
@@ -160,17 +159,12 @@ class Pretraining:
             self.updates_before[taken.phase] = taken.state[f"{taken.phase}_updates"]
             self._restore_optimizers(taken.phase, taken.tensors, taken.state)
 
-    def _optimizers(self, phase: str) -> dict[str, Any]:
-        trainer: BTMTrainer | IQLTrainer = self.btm_trainer if phase == "btm" else self.critic_trainer
-        return trainer.optimizers()
-
     def _restore_optimizers(self, phase: str, tensors: Tensors, state: dict[str, Any]) -> None:
         """Optimizers of a phase, and with the model's the entropy multiplier, as a checkpoint has them."""
-        for name, optimizer in self._optimizers(phase).items():
-            unpack_optimizer(optimizer, tensors.get(name, {}), state["optimizers"][name])
+        trainer: BTMTrainer | IQLTrainer = self.btm_trainer if phase == "btm" else self.critic_trainer
+        restore_optimizers(trainer, tensors, state["optimizers"])
         if phase == "btm":
-            with torch.no_grad():
-                self.btm_trainer.log_multiplier.copy_(tensors["multiplier"]["log_multiplier"])
+            restore_multiplier(self.btm_trainer, tensors)
 
     def _paces(self) -> dict[str, Pace]:
         config = self.config.pretrain
@@ -331,14 +325,7 @@ class Pretraining:
     def _write_checkpoint(self) -> None:
         weights = {**dict(self.models.model.named_parameters()), **dict(self.models.critic.named_parameters())}
         self._finite({name: float(values.detach().sum()) for name, values in weights.items()}, "models", self._total())
-        tensors = {
-            "btm": dict(self.models.model.state_dict()),
-            "critic": dict(self.models.critic.state_dict()),
-            "multiplier": {"log_multiplier": self.btm_trainer.log_multiplier.detach()},
-        }
-        optimizers: dict[str, Any] = {}
-        for name, optimizer in {**self._optimizers("btm"), **self._optimizers("critic")}.items():
-            tensors[name], optimizers[name] = pack_optimizer(optimizer)
+        tensors, optimizers = pack_training(self.models, self.btm_trainer, self.critic_trainer)
         state = {
             "kind": "pretrain",
             "order": self.order,
