@@ -220,7 +220,7 @@ class Pretraining:
         """The model here, where signals arrive, the critic in a thread."""
         self._halt_critic = False
         with ThreadPoolExecutor(1, thread_name_prefix="critic") as executor:
-            self._critic_thread = executor.submit(self._train_critic, on_progress)
+            self._critic_thread = executor.submit(self._train_critic, on_progress, beside_model=True)
             try:
                 errors = self._train_btm(on_progress)
                 while not self._critic_thread.done():
@@ -231,9 +231,11 @@ class Pretraining:
                 self._halt_critic = True
         return errors
 
-    def _train_critic(self, on_progress: ProgressCallback | None) -> None:
+    def _train_critic(self, on_progress: ProgressCallback | None, beside_model: bool = False) -> None:
         pace, config = self.pace["critic"], self.config
-        while not pace.finished and not self._halt_critic:
+        while not pace.finished:
+            if beside_model and (self._halt_critic or self._stop.requested):
+                return  # the model's thread writes the checkpoint
             with self._critic_lock:
                 started = time.monotonic()
                 steps = min(CRITIC_STEPS_PER_CALL, pace.total_steps - pace.step)
@@ -248,7 +250,7 @@ class Pretraining:
                 self.loggers["critic"].log(pace.step, row)
                 if on_progress:
                     on_progress("critic", pace, row)
-            if self._critic_thread is None:
+            if not beside_model:
                 self._between_updates()
 
     def _train_btm(self, on_progress: ProgressCallback | None) -> dict[str, float]:
