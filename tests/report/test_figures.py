@@ -108,7 +108,6 @@ def test_a_moment_is_what_the_agent_did(
     assert moment.timestep == 4
     assert moment.past.shape == (4, 11)
     details = moment.details
-    np.testing.assert_allclose(details.probabilities[0] @ details.candidates[0, :, 0], moment.action, atol=1e-5)
     from m3pc_ray.environments import make_environment
 
     environment = make_environment("Hopper-v4")
@@ -116,6 +115,8 @@ def test_a_moment_is_what_the_agent_did(
     seen = [observation]
     for step in range(4 + len(moment.future)):
         action = agent.plan(np.float32(observation)[np.newaxis], step == 0, streams=[3]).actions[0]
+        if step == 4:
+            np.testing.assert_allclose(action, moment.action, atol=1e-5)
         observation = environment.step(action)[0]
         seen.append(observation)
     np.testing.assert_allclose(moment.past, seen[1:5], atol=1e-6)

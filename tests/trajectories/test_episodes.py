@@ -67,12 +67,14 @@ def test_split_is_a_seeded_partition_of_whole_episodes():
 
 
 def test_split_holds_out_at_least_one_and_never_all():
-    training, validation = make_trajectories([2, 2]).split(0.0, seed=0)
+    training, validation = make_trajectories([2, 2]).split(0.01, seed=0)
     assert (training.num_episodes, validation.num_episodes) == (1, 1)
     training, validation = make_trajectories([2, 2]).split(0.99, seed=0)
     assert (training.num_episodes, validation.num_episodes) == (1, 1)
     with pytest.raises(UserError, match="at least two"):
         make_trajectories([5]).split(0.05, seed=0)
+    with pytest.raises(UserError, match="above 0 and below 1"):
+        make_trajectories([2, 2]).split(0.0, seed=0)
 
 
 @pytest.mark.parametrize("starts", [[0, 2, 4], [0, 3, 3, 5], [1, 2, 5], [0, 4, 2, 5]])
