@@ -125,7 +125,7 @@ class PretrainConfig:
     checkpoint_minutes: float = 2.0
     """Minutes between checkpoints."""
     threads: int = 1
-    """CPU threads of the model's training; 0: all cores, which pays for wide models only (docs/results.md)."""
+    """CPU threads of each part's training; 0: all cores, which pays for wide models only (docs/results.md)."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class EvaluationConfig:
     seed: int = 1000
     """Seed of the first evaluation episode; episode i resets with seed + i, the same for every planner."""
     deterministic: bool = True
-    """Act by the mean (of the distribution, or P-weighted over candidates) instead of sampling."""
+    """Act by the distribution's mode, or as planner.average says, instead of sampling."""
     parallel_environments: int = 20
     """Environments stepped together."""
 

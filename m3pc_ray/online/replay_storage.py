@@ -31,8 +31,7 @@ def best_episodes(trajectories: Trajectories, count: int) -> Trajectories:
     """The `count` episodes of the highest return, in their old order; all where there are no more."""
     if trajectories.num_episodes <= count:
         return trajectories
-    ranked = np.argsort(-trajectories.returns, kind="stable")[:count]
-    return trajectories.select(np.sort(ranked))
+    return trajectories.select(np.sort(trajectories.best_first()[:count]))
 
 
 @dataclass

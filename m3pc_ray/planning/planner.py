@@ -146,7 +146,7 @@ class ForwardPlanner:
         Args:
             guide: `none`: the RCBC pass acts alone; `return`: M³PC-M; `critic`: M³PC-Q; None: the configured one.
             sample: draw the action (of the distribution, or a candidate with probability P) instead of taking the
-                distribution's mode or the P-weighted mean of the candidates' first actions.
+                distribution's mode, or moving it as `planner.average` says.
             details: return what was considered; None with guide `none`, which considers nothing.
 
         Raises:
@@ -202,7 +202,9 @@ class ForwardPlanner:
             actions = first_actions[torch.arange(len(chosen), device=self.device), chosen]
         else:
             chosen = torch.full((len(context),), -1)
-            actions = self._average(distribution.map(lambda tensor: tensor[:, 0]), noise[:, :, 0], probabilities)
+            actions = self._average(
+                distribution.map(lambda tensor: tensor[:, 0]), noise[:, :, 0], first_actions, probabilities
+            )
         if not details:
             return Plan(_numpy(actions))
         considered = PlanDetails(
@@ -217,8 +219,8 @@ class ForwardPlanner:
         )
         return Plan(_numpy(actions), considered)
 
-    def _average(self, first: SquashedGaussian, noise: Tensor, probabilities: Tensor) -> Tensor:
-        """Deterministic action (B, action_dim) from the proposal of the first action and candidates' noise (B, N, dim).
+    def _average(self, first: SquashedGaussian, noise: Tensor, candidates: Tensor, probabilities: Tensor) -> Tensor:
+        """Deterministic action (B, action_dim) from the first action's proposal; noise, candidates (B, N, dim).
 
         Around mode and mean the uniform average is taken out, a control variate: what the draw happened to be in all
         candidates alike says nothing about which are better, and with xi 0 nothing of it is left.
@@ -227,7 +229,6 @@ class ForwardPlanner:
         excess = weights - 1.0 / noise.shape[1]
         if self.config.average == "around_mode":
             return first.sample((excess * noise).sum(1))
-        candidates = first.map(lambda tensor: tensor.unsqueeze(1)).sample(noise)
         if self.config.average == "around_mean":
             return (first.expectation() + (excess * candidates).sum(1)).clamp(-1.0, 1.0)
         return (weights * candidates).sum(1)

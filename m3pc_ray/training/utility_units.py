@@ -48,7 +48,7 @@ def measure_utility_units(models: Models, trajectories: Trajectories, seed: int)
 
 def best_share(trajectories: Trajectories, share: float) -> Trajectories:
     """The fewest episodes of highest return that hold `share` of all steps."""
-    ranked = np.argsort(-trajectories.returns, kind="stable")
+    ranked = trajectories.best_first()
     steps = np.cumsum(trajectories.lengths[ranked])
     return trajectories.select(ranked[: int(np.searchsorted(steps, share * trajectories.num_steps)) + 1])
 

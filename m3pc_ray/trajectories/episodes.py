@@ -187,6 +187,10 @@ class Trajectories:
         """(steps,) index of every step within its episode."""
         return np.arange(self.num_steps, dtype=np.int64) - np.repeat(self.episode_starts[:-1], self.lengths)
 
+    def best_first(self) -> NDArray[np.int64]:
+        """(episodes,) indices by falling return; equal ones in their old order."""
+        return np.argsort(-self.returns, kind="stable")
+
     def select(self, episode_indices: ArrayLike) -> Trajectories:
         """The given episodes, in the given order; an index may repeat."""
         chosen = np.asarray(episode_indices, dtype=np.int64).reshape(-1)

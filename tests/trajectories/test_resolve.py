@@ -12,7 +12,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories import resolve
 from m3pc_ray.trajectories.d4rl import write_hdf5
 from m3pc_ray.trajectories.files import disk_bytes
-from m3pc_ray.trajectories.store import write_store
+from m3pc_ray.trajectories.store import METADATA_FILE, write_store
 from tests.trajectories.factory import (
     CUT,
     TERMINATED,
@@ -140,6 +140,20 @@ def test_convert_there_and_back(tmp_path, capsys):
     assert_same(resolve.load("back"), data)
     assert cli.main(["data", "convert", "bundled/hopper", "back", "--overwrite"]) == 0
     assert resolve.load("back").metadata.name == "bundled/hopper"
+
+
+def test_h5_is_hdf5_and_a_damaged_store_hides_nothing_in_the_list(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    data = make_trajectories([3, 7])
+    write_store(data, folder / "store")
+    assert cli.main(["data", "convert", str(folder / "store"), str(folder / "copy.h5")]) == 0
+    assert_same(resolve.load("copy.h5", folder=str(folder)), data)
+    (folder / "store" / METADATA_FILE).write_text("{")
+    assert cli.main(["data", "list", "--folder", str(folder), "--json", "list.json"]) == 0
+    rows = {row["name"]: row for row in json.loads(Path("list.json").read_text())["rows"]}
+    assert rows[str(folder / "store")]["environment"] == "(unreadable)"
+    assert rows[str(folder / "copy.h5")]["kind"] == "hdf5"
 
 
 def test_convert_needs_an_environment(tmp_path, capsys):
