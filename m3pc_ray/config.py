@@ -52,6 +52,8 @@ class ModelConfig:
     """Upper bound of it (2 in the paper, where the entropy term can drive it to the bound and ruin the policy)."""
     action_clip: float = 1e-3
     """Actions are clamped to 1 - action_clip before the inverse tanh of the log-likelihood."""
+    state_prediction: Literal["absolute", "change"] = "absolute"
+    """What the state head outputs: the state itself (authors' code), or the change since the last visible state."""
 
 
 @dataclass(frozen=True)

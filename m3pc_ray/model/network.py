@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from m3pc_ray.config import ModelConfig
 from m3pc_ray.model.distribution import SquashedGaussian
-from m3pc_ray.model.masks import ACTIONS, MODALITIES, Mask
+from m3pc_ray.model.masks import ACTIONS, MODALITIES, STATES, Mask
 from m3pc_ray.trajectories.statistics import Statistics
 
 HIDDEN_BIAS = -1e4
@@ -219,7 +219,11 @@ class TrajectoryModel(nn.Module):
         x = torch.cat(decoder_inputs) if len(decoder_inputs) > 1 else decoder_inputs[0]
         for layer in self.decoder:
             x = layer(x)
-        return self._heads(self.decoder_norm(x), groups)
+        prediction = self._heads(self.decoder_norm(x), groups)
+        if self.config.state_prediction == "absolute":
+            return prediction
+        base = last_visible_states(tokens["states"], groups, None if valid is None else valid[:, STATES])
+        return replace(prediction, states=prediction.states + base)
 
     def _encode_group(
         self,
@@ -288,6 +292,28 @@ class TrajectoryModel(nn.Module):
             action_log_std=outputs["log_std"],
             action_clip=self.config.action_clip,
         )
+
+
+def last_visible_states(states: Tensor, groups: Sequence[tuple[int, Mask]], exists: Tensor | None) -> Tensor:
+    """What predicted changes are added to: for every step the last visible state up to it.
+
+    Before the first visible state that one; zeros where a segment shows none.
+
+    Args:
+        states: (B, T, observation_dim), normalised; hidden ones are not read.
+        groups: (rows, mask) for each group of consecutive rows.
+        exists: (B, T) bool, False where a token is hidden whatever the mask says; None: all exist.
+    """
+    length, device = states.shape[1], states.device
+    shown = torch.cat([torch.as_tensor(mask[STATES], device=device).expand(rows, -1) for rows, mask in groups])
+    if exists is not None:
+        shown = shown & exists
+    steps = torch.arange(length, device=device)
+    latest = torch.where(shown, steps, -1).cummax(1).values
+    earliest = torch.where(shown, steps, length).amin(1, keepdim=True)
+    chosen = torch.where(latest >= 0, latest, earliest)  # (B, T); T where no state is shown
+    base = states.gather(1, chosen.clamp(max=length - 1).unsqueeze(-1).expand(-1, -1, states.shape[2]))
+    return torch.where((chosen < length).unsqueeze(-1), base, 0.0)
 
 
 def _in_step_order(flat: Tensor, groups: Sequence[tuple[int, Mask]], index: int) -> Tensor:

@@ -29,7 +29,7 @@ from m3pc_ray.planning.inference import Queries, Window
 
 CHUNK_BYTES = 2**22
 """Size of a chunk's largest activation, the hidden layer of a feed-forward block, on a CPU (measured: see
-benchmarks/planning.py). GPUs take all rows at once, up to `DEVICE_CHUNK_ROWS`."""
+`m3pc bench planner`). GPUs take all rows at once, up to `DEVICE_CHUNK_ROWS`."""
 DEVICE_CHUNK_ROWS = 32_768
 
 Run = tuple[int, range]
@@ -215,6 +215,7 @@ class FastInference:
         model: Any = self._source  # a ModuleList does not know the type of its members
         self._segment_length, self._width = model.config.segment_length, model.config.width
         self._action_clip = model.config.action_clip
+        self._predicts_changes = model.config.state_prediction == "change"
         # Tokens enter in float32, as in the model: the bias of the embedding is part of the constant.
         constant = _frozen(model.token_embedding(), torch.float32, device)  # (4, T, width)
         self._embed = [_frozen(model.embed[name].weight, torch.float32, device) for name in MODALITIES]
@@ -279,7 +280,17 @@ class FastInference:
             for name, steps in queries.items():
                 answers[name].append(self._heads[name](decoded[first : first + len(steps)]).transpose(0, 1))
                 first += len(steps)
-        return {name: torch.cat(parts).unflatten(0, (batch, num_candidates)) for name, parts in answers.items()}
+        predicted = {name: torch.cat(parts).unflatten(0, (batch, num_candidates)) for name, parts in answers.items()}
+        if "states" in predicted and self._predicts_changes:
+            predicted["states"] += self._last_visible_states(window, queries["states"], imagined)
+        return predicted
+
+    def _last_visible_states(self, window: Window, steps: range, imagined: Tensor | None) -> Tensor:
+        """What predicted changes are added to, (B, N or 1, steps, observation_dim)."""
+        known = window.states.unsqueeze(1)
+        if imagined is not None:
+            known = torch.cat([known.expand(-1, imagined.shape[1], -1, -1), imagined], dim=2)
+        return known[:, :, [min(step, known.shape[2] - 1) for step in steps]]
 
     def _chunk_rows(self, num_visible: int) -> int:
         if self.device.type != "cpu":

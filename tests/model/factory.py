@@ -10,7 +10,7 @@ from m3pc_ray.trajectories.statistics import Statistics
 OBSERVATION_DIM, ACTION_DIM, T = 5, 2, 8
 
 
-def make_model(seed: int = 0, **settings: float) -> TrajectoryModel:
+def make_model(seed: int = 0, **settings: float | str) -> TrajectoryModel:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
 

@@ -63,6 +63,31 @@ def test_a_token_that_does_not_exist_counts_as_hidden() -> None:
     )
 
 
+@torch.no_grad()
+def test_changes_are_added_to_the_last_visible_state() -> None:
+    """Both kinds of state prediction on the same weights differ by what a loop over tokens finds as the last one."""
+    rng = np.random.default_rng()
+    rows = [3, 2, 4]
+    groups = [(count, masks.random_mask(rng, T)) for count in rows]
+    groups[1] = (2, masks.inverse_dynamics(T, 2))
+    groups[2][1][masks.STATES] = False  # no state at all
+    groups[2][1][masks.REWARDS, 0] = True
+    tokens = make_tokens(9, seed=int(rng.integers(1 << 30)))
+    valid = torch.from_numpy(rng.random((9, 4, T)) < 0.8)
+    change, absolute = make_model(3), make_model(3, state_prediction="absolute")
+    absolute.load_state_dict(change.state_dict())
+    base = change(tokens, groups, valid).states - absolute(tokens, groups, valid).states
+    masks_by_row = [mask for count, mask in groups for _ in range(count)]
+    for row, mask in enumerate(masks_by_row):
+        shown = [step for step in range(T) if mask[masks.STATES, step] and valid[row, masks.STATES, step]]
+        for step in range(T):
+            earlier = [other for other in shown if other <= step]
+            expected = torch.zeros(OBSERVATION_DIM)
+            if shown:
+                expected = tokens["states"][row, earlier[-1] if earlier else shown[0]]
+            torch.testing.assert_close(base[row, step], expected, atol=1e-5, rtol=1e-5)
+
+
 def test_mask_errors() -> None:
     model, tokens = make_model(), make_tokens(3)
     with pytest.raises(ValueError, match="at least one token"):

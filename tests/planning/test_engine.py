@@ -56,9 +56,10 @@ def check_all_questions(model: TrajectoryModel, t: int, batch: int, num_candidat
             assert_close(ours[name], theirs[name], f"{kind} {name}, seed {seed}, t {t}, {queries}")
 
 
+@pytest.mark.parametrize("state_prediction", ["change", "absolute"])
 @pytest.mark.parametrize("t", range(8))
-def test_engine_equals_oracle_at_every_position(t: int) -> None:
-    check_all_questions(make_model(fresh_seed()), t, batch=3, num_candidates=5)
+def test_engine_equals_oracle_at_every_position(t: int, state_prediction: str) -> None:
+    check_all_questions(make_model(fresh_seed(), state_prediction=state_prediction), t, batch=3, num_candidates=5)
 
 
 @pytest.mark.parametrize("layers", [(1, 1), (3, 1), (2, 2), (1, 3), (0, 1), (2, 0)])
