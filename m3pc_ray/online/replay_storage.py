@@ -21,6 +21,7 @@ from torch import Tensor
 from m3pc_ray.environments.actions import to_model_range
 from m3pc_ray.model.masks import RETURNS
 from m3pc_ray.online.fragments import EpisodeKey, Fragment
+from m3pc_ray.training.columns import Columns
 from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
 from m3pc_ray.trajectories.returns import from_sum, returns_to_go
 from m3pc_ray.trajectories.segments import SegmentIndex
@@ -82,13 +83,10 @@ class ReplayStorage:
         }
         self.offline_steps = offline.num_steps
         rows = self.offline_steps + capacity
-        widths = {"observations": offline.observation_dim, "next_observations": offline.observation_dim}
-        self._flat = {
-            name: torch.empty((rows, width), dtype=torch.float32, device=self.device)
-            for name, width in {**widths, "actions": offline.action_dim}.items()
-        }
-        for name in ("rewards", "terminated", "returns"):
-            self._flat[name] = torch.empty(rows, dtype=torch.float32, device=self.device)
+        # What segments are made of, and what else transitions need: each is read by one gather.
+        widths = {"observations": offline.observation_dim, "actions": offline.action_dim, "rewards": 0, "returns": 0}
+        self._steps = Columns(widths, rows, self.device)
+        self._outcomes = Columns({"next_observations": offline.observation_dim, "terminated": 0}, rows, self.device)
         self._returns_known = torch.zeros(rows, dtype=torch.bool, device=self.device)
         self._all_returns_known = True
         self._load_offline(offline)
@@ -115,6 +113,10 @@ class ReplayStorage:
     def online_segments(self) -> int:
         """Online segments held, those about to be dropped included."""
         return self._next_segment - self._first_segment
+
+    def column(self, name: str) -> Tensor:
+        """All rows of one column, offline ones first; a view."""
+        return (self._steps if name in self._steps.widths else self._outcomes)[name]
 
     def append(self, fragment: Fragment) -> None:
         """Take over a fragment; fragments of an episode must come in order."""
@@ -144,8 +146,9 @@ class ReplayStorage:
             new = self.offline_steps + rng.integers(held, size=(updates, batch_size - split))
             rows = np.concatenate([old, new], axis=1)
         at = torch.as_tensor(rows.reshape(-1), device=self.device)
-        names = ("observations", "actions", "rewards", "next_observations", "terminated")
-        gathered = {name: self._flat[name].index_select(0, at).split(batch_size) for name in names}
+        gathered = {
+            name: values.split(batch_size) for name, values in (self._steps.take(at) | self._outcomes.take(at)).items()
+        }
         return [{name: parts[update] for name, parts in gathered.items()} for update in range(updates)]
 
     def sample_segments(self, rng: np.random.Generator, count: int) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -176,12 +179,12 @@ class ReplayStorage:
     def gather(self, rows: NDArray[np.int64], valid: NDArray[np.bool_]) -> tuple[dict[str, Tensor], Tensor | None]:
         """Normalised tokens of the rows (B, T), and which exist (B, 4, T); see `sample_segments`."""
         at = torch.as_tensor(rows, device=self.device)
-        flat, statistics = self._flat, self._statistics
+        values, statistics = self._steps.take(at), self._statistics
         tokens = {
-            "states": (flat["observations"][at] - statistics["states_mean"]) / statistics["states_std"],
-            "returns": (flat["returns"][at].unsqueeze(-1) - statistics["returns_mean"]) / statistics["returns_std"],
-            "actions": flat["actions"][at],
-            "rewards": (flat["rewards"][at].unsqueeze(-1) - statistics["rewards_mean"]) / statistics["rewards_std"],
+            "states": (values["observations"] - statistics["states_mean"]) / statistics["states_std"],
+            "returns": (values["returns"].unsqueeze(-1) - statistics["returns_mean"]) / statistics["returns_std"],
+            "actions": values["actions"],
+            "rewards": (values["rewards"].unsqueeze(-1) - statistics["rewards_mean"]) / statistics["rewards_std"],
         }
         if self._all_returns_known and valid.all():
             return tokens, None
@@ -204,7 +207,7 @@ class ReplayStorage:
             "returns": np.where(known, values, 0.0).astype(np.float32),
         }
         for name, array in arrays.items():
-            self._flat[name][: self.offline_steps] = torch.as_tensor(array, device=self.device)
+            self.column(name)[: self.offline_steps] = torch.as_tensor(array, device=self.device)
         self._returns_known[: self.offline_steps] = torch.as_tensor(known, device=self.device)
         self._all_returns_known = bool(known.all())
         self._offline_index = SegmentIndex(offline, self.segment_length)
@@ -221,7 +224,7 @@ class ReplayStorage:
             "terminated": terminated,
         }
         for name, array in arrays.items():
-            self._flat[name][at] = torch.as_tensor(np.array(array), device=self.device)  # Arrow's arrays are read-only
+            self.column(name)[at] = torch.as_tensor(np.array(array), device=self.device)  # Arrow's arrays are read-only
         self._returns_known[at] = False
 
     def _close(self, arrivals: NDArray[np.int64], rewards: NDArray[np.float32], end: EpisodeEnd) -> None:
@@ -234,7 +237,7 @@ class ReplayStorage:
             return
         at = torch.as_tensor(self.offline_steps + arrivals % self.capacity, device=self.device)
         known = end != EpisodeEnd.CUT
-        self._flat["returns"][at] = torch.as_tensor(returns if known else np.zeros_like(returns), device=self.device)
+        self.column("returns")[at] = torch.as_tensor(returns if known else np.zeros_like(returns), device=self.device)
         self._returns_known[at] = known
         self._all_returns_known &= known
         self._drop_old_segments()  # so that what is pushed overwrites nothing that is still held

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from m3pc_ray.environments.actions import to_model_range
-from m3pc_ray.model.masks import MODALITIES, RETURNS
+from m3pc_ray.model.masks import RETURNS
+from m3pc_ray.training.columns import fill_columns
 from m3pc_ray.trajectories.episodes import Trajectories
 from m3pc_ray.trajectories.returns import returns_to_go
 from m3pc_ray.trajectories.segments import SegmentIndex
@@ -45,7 +46,7 @@ class SegmentData:
             "actions": to_model_range(trajectories.actions, action_low, action_high),
             "rewards": ((trajectories.rewards - statistics.rewards_mean) / statistics.rewards_std)[:, None],
         }
-        self.flat = {name: torch.as_tensor(flat[name], dtype=torch.float32, device=device) for name in MODALITIES}
+        self.columns = fill_columns(flat, device)
         self.returns_known = torch.as_tensor(known, device=device)
         self.index = SegmentIndex(trajectories, segment_length)
         self._everything_known = bool(known.all())
@@ -53,7 +54,7 @@ class SegmentData:
     def gather(self, rows: np.ndarray, valid: np.ndarray) -> tuple[dict[str, Tensor], Tensor | None]:
         """Tokens (B, T, dim) of the flat rows (B, T), and which of them exist (B, 4, T), None when all do."""
         at = torch.as_tensor(rows, device=self.returns_known.device)
-        tokens = {name: values[at] for name, values in self.flat.items()}
+        tokens = self.columns.take(at)
         if self._everything_known and valid.all():
             return tokens, None
         exists = torch.as_tensor(valid, device=at.device).unsqueeze(1).repeat(1, 4, 1)
@@ -91,12 +92,9 @@ class TransitionData:
             "next_observations": next_observations,
             "terminated": terminated.astype(np.float32),
         }
-        self.flat = {
-            name: torch.as_tensor(array[keep], dtype=torch.float32, device=device) for name, array in arrays.items()
-        }
+        self.columns = fill_columns({name: array[keep] for name, array in arrays.items()}, device)
 
     def sample(self, rng: np.random.Generator, count: int) -> dict[str, Tensor]:
         """`count` transitions, uniform with replacement."""
-        rows = rng.integers(len(self.flat["rewards"]), size=count)
-        at = torch.as_tensor(rows, device=self.flat["rewards"].device)
-        return {name: values[at] for name, values in self.flat.items()}
+        rows = rng.integers(len(self.columns), size=count)
+        return self.columns.take(torch.as_tensor(rows, device=self.columns.device))

@@ -166,7 +166,7 @@ def test_storage_holds_what_a_slow_one_holds(capacity, script):
     rows = 13 + np.arange(max(0, fast.arrived - capacity), fast.arrived) % capacity
     for row, step in zip(rows, slow.transitions(), strict=True):
         for name in ("observations", "next_observations", "actions", "rewards", "terminated"):
-            np.testing.assert_allclose(fast._flat[name][row].numpy(), step[name], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(fast.column(name)[row].numpy(), step[name], rtol=1e-5, atol=1e-6)
     assert_close_sets(all_online_segments(fast), rounded(slow.segments()))
 
 

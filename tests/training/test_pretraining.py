@@ -268,9 +268,9 @@ def test_segment_data_hides_what_does_not_exist() -> None:
 def test_transition_data_leaves_out_only_the_unknown_successor() -> None:
     trajectories = make_trajectories()
     data = TransitionData(trajectories, np.full(2, -1.0), np.full(2, 1.0))
-    assert len(data.flat["rewards"]) == trajectories.num_steps - 1
-    assert torch.isfinite(data.flat["next_observations"]).all()
-    assert int(data.flat["terminated"].sum()) == 4
+    assert len(data.columns["rewards"]) == trajectories.num_steps - 1
+    assert torch.isfinite(data.columns["next_observations"]).all()
+    assert int(data.columns["terminated"].sum()) == 4
     batch = data.sample(np.random.default_rng(0), 500)
     # Every sampled row is a row of the data set: its reward is the sum it was made with.
     torch.testing.assert_close(batch["rewards"], batch["observations"][:, 0] + batch["actions"][:, 0])
