@@ -34,6 +34,7 @@ lint: setup
 
 type: setup
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 
 test: lint type
 	$(BIN)/pytest -m "not slow and not gpu"

@@ -11,11 +11,14 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.training.run_folder import write_atomically
 
 
-def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `{"rows": [...]}`, the shape of every command's --json. Raises UserError where it cannot be written."""
+def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], **more: Any) -> None:
+    """Writes `{"rows": [...]}`, the shape of every command's --json, and what more there is beside the rows.
+
+    Raises UserError where it cannot be written.
+    """
     target = Path(path).expanduser()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, json.dumps({"rows": [dict(row) for row in rows]}, indent=2) + "\n")
+        write_atomically(target, json.dumps({"rows": [dict(row) for row in rows], **more}, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{path}: cannot write the results: {error.strerror}") from error

@@ -61,8 +61,7 @@ class SerialRun:
             self._learn()
             while not self.keeper.limiter.finished:
                 evaluations = self._evaluations_due()
-                self._collect()
-                self._learn()
+                self.round()
                 self.stop.check()
                 if self._evaluations_due() > evaluations and not self.keeper.limiter.finished:
                     self._evaluate()
@@ -79,6 +78,11 @@ class SerialRun:
         self._checkpoint()
         self.keeper.close()
         self.progress.summary("finished")
+
+    def round(self) -> None:
+        """Every worker uses up a lease of steps; then the learner does what it owes."""
+        self._collect()
+        self._learn()
 
     def _collect(self) -> None:
         leases = []

@@ -1,0 +1,116 @@
+"""`m3pc bench`: our speed against the plain form of the same work, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from types import ModuleType
+from typing import Any
+
+SUMMARY = "compare our speed with the plain form of the same work, on this machine"
+DESCRIPTION = """\
+Times ours and a plain form of the same work in turn, in one process, and prints medians, their ratio and how far ours
+is from what its matrix products alone would take here.
+
+  m3pc bench planner --quick
+  m3pc bench planner --width 512 --candidates 625
+  m3pc bench pretrain --json pretrain.json
+  m3pc bench critic
+  m3pc bench replay
+  m3pc bench rollout
+
+Columns: ours, plain: median seconds of one unit of work, ± half the distance between the quartiles in percent; ratio:
+plain / ours; floor: our floating-point operations at the device's rate for large matrix products, measured in this run;
+ours / floor. docs/performance.md explains each table."""
+
+BENCHMARKS = ("planner", "pretrain", "critic", "replay", "rollout")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Every benchmark's options below its name, with those that all share."""
+    chosen = parser.add_subparsers(dest="benchmark", required=True, metavar="{" + ",".join(BENCHMARKS) + "}")
+    for name in BENCHMARKS:
+        module = _load(name)
+        documentation = (module.__doc__ or "").strip()
+        own = chosen.add_parser(
+            name,
+            help=documentation.partition("\n")[0],
+            description=documentation,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        own.add_argument("--quick", action="store_true", help="the cases that matter most, within 50 seconds")
+        own.add_argument("--seconds", type=float, metavar="S", help="time given to each case (default: 10; quick: 3)")
+        own.add_argument("--threads", type=int, default=1, metavar="K", help="CPU threads of torch (default: 1)")
+        own.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+        own.add_argument("--json", metavar="FILE", help='also write {"rows": [...], "environment": {...}}')
+        module.add_arguments(own)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measures, prints the table, writes --json."""
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    from m3pc_ray.commands._output import write_rows
+    from m3pc_ray.errors import UserError
+
+    if arguments.threads < 1:
+        raise UserError(f"--threads is {arguments.threads}; it must be at least 1")
+    try:
+        device = torch.device(arguments.device)
+    except RuntimeError as error:
+        raise UserError(f"--device is {arguments.device!r}; it must be cpu, cuda or cuda:<number>") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device is {arguments.device}, but torch sees no CUDA device here")
+    torch.set_num_threads(arguments.threads)
+    module, measuring = _load(arguments.benchmark), _load("measuring")
+    seconds = arguments.seconds if arguments.seconds is not None else 3.0 if arguments.quick else 10.0
+    console = Console()
+    rows: list[dict[str, Any]] = []
+    with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("preparing")
+        for case in module.cases(arguments):
+            progress.update(task, description=case.name)
+            rows.append(measuring.compare(case, seconds))
+            progress.update(task, description="preparing")
+    environment = measuring.environment()
+    console.print(_table(arguments.benchmark, rows))
+    console.print("  ".join(f"{name} {value}" for name, value in environment.items() if value is not None))
+    if arguments.json is not None:
+        write_rows(arguments.json, rows, environment=environment)
+    return 0
+
+
+def _load(name: str) -> ModuleType:
+    """A module of the folder `benchmarks/`, which is installed inside the package."""
+    return importlib.import_module(f"m3pc_ray.benchmarks.{name}")
+
+
+def _table(name: str, rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    unit = rows[0]["arithmetic_unit"]
+    table = Table(title=f"m3pc bench {name}: seconds a unit, medians")
+    table.add_column("case")
+    for column in ("ours", "plain", "ratio", f"{unit}: ours", "plain", "floor", "ours / floor"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row["case"],
+            f"{_time(row['ours_s'])} ±{100 * row['ours_spread']:.0f}%",
+            f"{_time(row['plain_s'])} ±{100 * row['plain_spread']:.0f}%",
+            f"{row['ratio']:.2f}",
+            f"{row['ours_arithmetic']:.3g}" if row["ours_arithmetic"] else "",
+            f"{row['plain_arithmetic']:.3g}" if row["plain_arithmetic"] else "",
+            _time(row["floor_s"]) if "floor_s" in row else "",
+            f"{row['over_floor']:.1f}" if "floor_s" in row else "",
+        )
+    return table
+
+
+def _time(seconds: float) -> str:
+    for scale, unit in ((1.0, "s"), (1e-3, "ms")):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
