@@ -52,6 +52,9 @@ class ModelConfig:
     """Upper bound of it (2 in the paper, where the entropy term can drive it to the bound and ruin the policy)."""
     action_clip: float = 1e-3
     """Actions are clamped to 1 - action_clip before the inverse tanh of the log-likelihood."""
+    encoder_attention: Literal["full", "causal"] = "full"
+    """What the encoder's tokens attend to: all visible ones (the paper), or none of later steps. With causal the past
+    does not depend on the candidates of a plan and is encoded once for all of them."""
     state_prediction: Literal["absolute", "change"] = "absolute"
     """What the state head outputs: the state itself (authors' code), or the change since the last visible state."""
 

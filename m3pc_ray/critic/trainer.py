@@ -1,21 +1,21 @@
 """IQL updates (eq. 9 of M³PC).
 
-`losses` is the plain form. `IQLTrainer.update` computes the same gradients by hand: it evaluates the online and the
-target Q networks as one batched product, V on both observations as another, and skips the bookkeeping of autograd,
-which at batch 256 costs as much as the arithmetic. A test compares the two.
+`losses` is the plain form. `IQLTrainer.update` computes the same gradients by hand. The parameters of all networks lie
+stacked in one tensor, so that the six evaluations of an update are one batched product a layer, and Adam and Polyak
+averaging one call each; and the bookkeeping of autograd, which at batch 256 costs as much as the arithmetic, is gone. A
+test compares the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from m3pc_ray.config import CriticConfig
-from m3pc_ray.critic.iql import IQLCritic, ParallelMLP
+from m3pc_ray.critic.iql import IQLCritic
 
 Batch = Mapping[str, Tensor]
 """observations, next_observations (B, observation_dim) raw; actions (B, action_dim); rewards, terminated (B,)."""
@@ -47,54 +47,68 @@ def _q_goal(critic: IQLCritic, config: CriticConfig, batch: Batch, next_value: T
     return (goal - critic.value_mean) / critic.value_std
 
 
-@dataclass(frozen=True)
-class _Activations:
-    """What the backward pass of a `ParallelMLP` needs."""
-
-    inputs: Tensor  # (members, B, in)
-    first: Tensor  # (members, B, hidden), after ReLU
-    second: Tensor  # (members, B, hidden), after ReLU
-    outputs: Tensor  # (members, B), float32
+# Members of the stack: Q1, Q2, V, then the targets of Q1 and Q2. An update also evaluates V on the next observations.
+_LEARNT, _TARGETS, _NEXT_VALUE, _EVALUATIONS = slice(0, 3), slice(3, 5), 5, 6
+_V = slice(2, 3)
 
 
-def _forward(weights: list[Tensor], biases: list[Tensor], inputs: Tensor, dtype: torch.dtype) -> _Activations:
-    first = torch.baddbmm(biases[0], inputs, weights[0]).relu_().to(dtype)
-    second = torch.baddbmm(biases[1].to(dtype), first, weights[1].to(dtype)).relu_()
-    outputs = torch.baddbmm(biases[2], second.float(), weights[2]).squeeze(-1)
-    return _Activations(inputs, first, second, outputs)
+class _Stack:
+    """The parameters of Q, V and the targets in one flat tensor, of which the networks' own become views.
 
+    V reads observations only; its first layer has rows for the actions too, which stay 0 as their inputs are.
+    """
 
-def _assign_gradients(network: ParallelMLP, run: _Activations, output_gradient: Tensor) -> None:
-    """Backward pass of `_forward` for d loss / d outputs (members, B); fills `.grad` of the network's parameters."""
-    dtype = run.first.dtype
-    last, middle = network.weights[2].detach(), network.weights[1].detach().to(dtype)
-    column = output_gradient.unsqueeze(-1)
-    at_second = torch.ops.aten.threshold_backward(column.to(dtype) * last.transpose(1, 2).to(dtype), run.second, 0)
-    at_first = torch.ops.aten.threshold_backward(torch.bmm(at_second, middle.transpose(1, 2)), run.first, 0).float()
-    gradients = (
-        (torch.bmm(run.inputs.transpose(1, 2), at_first), at_first.sum(1, keepdim=True)),
-        (torch.bmm(run.first.transpose(1, 2), at_second), at_second.sum(1, keepdim=True)),
-        (torch.bmm(run.second.float().transpose(1, 2), column), column.sum(1, keepdim=True)),
-    )
-    for weight, bias, (for_weight, for_bias) in zip(network.weights, network.biases, gradients, strict=True):
-        weight.grad, bias.grad = for_weight.float(), for_bias.float()
+    def __init__(self, critic: IQLCritic) -> None:
+        q, v, target = critic.q, critic.v, critic.q_target
+        shapes = []
+        for weight, bias in zip(q.weights, q.biases, strict=True):
+            shapes += [(5, *weight.shape[1:]), (5, *bias.shape[1:])]
+        sizes = [torch.Size(shape).numel() for shape in shapes]
+        first = q.weights[0]
+        self.flat = nn.Parameter(torch.zeros(sum(sizes), dtype=first.dtype, device=first.device), requires_grad=False)
+        self.flat.grad = torch.zeros_like(self.flat)
+        values, gradients = (
+            [part.view(shape) for part, shape in zip(tensor.split(sizes), shapes, strict=True)]
+            for tensor in (self.flat.data, self.flat.grad)
+        )
+        self.weights, self.biases = values[::2], values[1::2]
+        self.weight_gradients, self.bias_gradients = gradients[::2], gradients[1::2]
+        for own, members in ((q, slice(0, 2)), (v, _V), (target, _TARGETS)):
+            for layer in range(3):
+                inputs = own.weights[layer].shape[1]
+                for parameter, stacked, gradient in (
+                    (own.weights[layer], self.weights[layer], self.weight_gradients[layer]),
+                    (own.biases[layer], self.biases[layer], self.bias_gradients[layer]),
+                ):
+                    rows = slice(0, inputs) if parameter is own.weights[layer] else slice(None)
+                    stacked[members, rows] = parameter.data
+                    parameter.data = stacked[members, rows]
+                    if own is not target:
+                        parameter.grad = gradient[members, rows]
+
+    def follow(self, rate: float) -> None:
+        """Polyak averaging: the targets move towards Q1 and Q2."""
+        layers = [*self.weights, *self.biases]
+        torch._foreach_lerp_([layer[_TARGETS] for layer in layers], [layer[:2] for layer in layers], rate)
 
 
 class IQLTrainer:
     """Optimizer and update of an `IQLCritic`.
 
     Args:
-        critic: trained in place.
+        critic: trained in place. Its parameters become views of the trainer's; it must stay on its device.
         config: its settings.
         dtype: of the product between the hidden layers; see docs/results.md for what bfloat16 changes.
     """
 
     def __init__(self, critic: IQLCritic, config: CriticConfig, dtype: torch.dtype = torch.float32) -> None:
         self.critic, self.config, self.dtype = critic, config, dtype
-        learnt = [*critic.q.parameters(), *critic.v.parameters()]
-        self.optimizer = torch.optim.Adam(learnt, lr=config.learning_rate, fused=True)
-        self._online: list[Tensor] = list(critic.q.parameters())
-        self._target: list[Tensor] = list(critic.q_target.parameters())
+        self._stack = _Stack(critic)
+        self.optimizer = torch.optim.Adam([self._stack.flat], lr=config.learning_rate, fused=True)
+        # Members of the six evaluations; V comes twice, as it reads both observations.
+        self._repeated = torch.tensor([0, 1, 2, 3, 4, 2], device=self._stack.flat.device)
+        between = self._stack.weights[1]
+        self._middle = between.new_empty((_EVALUATIONS, *between.shape[1:]), dtype=dtype)
 
     def optimizers(self) -> dict[str, Any]:
         """Optimizers by the name they have in a checkpoint."""
@@ -106,29 +120,50 @@ class IQLTrainer:
         value_loss, q_loss = self.backward(batch)
         self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * learning_rate_factor
         self.optimizer.step()
-        torch._foreach_lerp_(self._target, self._online, self.config.polyak)
+        self._stack.follow(self.config.polyak)
         return {"value_loss": value_loss, "q_loss": q_loss}
 
     @torch.no_grad()
     def backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Fills the gradients of Q and V and returns (value loss, Q loss)."""
-        critic, config = self.critic, self.config
-        states = critic.standardise(batch["observations"])
-        size = len(states)
-        pairs = torch.cat([states, batch["actions"]], dim=-1)
-        both = torch.cat([states, critic.standardise(batch["next_observations"])]).unsqueeze(0)
-        # Members 0 and 1 are the online networks, 2 and 3 the targets.
-        weights = [torch.cat(pair) for pair in zip(critic.q.weights, critic.q_target.weights, strict=True)]
-        biases = [torch.cat(pair) for pair in zip(critic.q.biases, critic.q_target.biases, strict=True)]
-        of_q = _forward(weights, biases, pairs.expand(4, *pairs.shape), self.dtype)
-        of_v = _forward(list(critic.v.weights), list(critic.v.biases), both, self.dtype)
-        value, next_value = of_v.outputs[0, :size], of_v.outputs[0, size:]
-        q_goal = _q_goal(critic, config, batch, next_value)
-        q_error = of_q.outputs[:2] - q_goal
-        advantage = of_q.outputs[2:].amin(0) - value
+        critic, config, stack, dtype = self.critic, self.config, self._stack, self.dtype
+        inputs = self._inputs(batch)
+        size = inputs.shape[1]
+        middle = self._middle
+        middle[:_NEXT_VALUE].copy_(stack.weights[1])
+        middle[_NEXT_VALUE].copy_(middle[2])
+        biases = [layer[self._repeated] for layer in stack.biases]
+        first = torch.baddbmm(biases[0], inputs, stack.weights[0][self._repeated]).relu_().to(dtype)
+        second = torch.baddbmm(biases[1].to(dtype), first, middle).relu_()
+        outer = second.float()
+        last = stack.weights[2][self._repeated]
+        outputs = torch.baddbmm(biases[2], outer, last).squeeze(-1)  # (6, B)
+
+        q_goal = _q_goal(critic, config, batch, outputs[_NEXT_VALUE])
+        q_error = outputs[:2] - q_goal
+        advantage = outputs[_TARGETS].amin(0) - outputs[2]
         weight = torch.where(advantage > 0, config.expectile, 1.0 - config.expectile)
-        online = _Activations(of_q.inputs[:2], of_q.first[:2], of_q.second[:2], of_q.outputs[:2])
-        present = _Activations(both[:, :size], of_v.first[:, :size], of_v.second[:, :size], of_v.outputs[:, :size])
-        _assign_gradients(critic.q, online, q_error * (2.0 / size))
-        _assign_gradients(critic.v, present, (weight * advantage * (-2.0 / size)).unsqueeze(0))
-        return (weight * advantage.square()).mean(), q_error.square().mean(1).sum(0)
+        pull = weight * advantage
+        # d loss / d outputs of Q1, Q2 and V
+        column = torch.cat([q_error, -pull.unsqueeze(0)]).mul_(2.0 / size).unsqueeze(-1)
+        at_second = column.to(dtype) * last[_LEARNT].transpose(1, 2).to(dtype)
+        at_second = torch.ops.aten.threshold_backward(at_second, second[_LEARNT], 0)
+        at_first = torch.bmm(at_second, middle[_LEARNT].transpose(1, 2))
+        at_first = torch.ops.aten.threshold_backward(at_first, first[_LEARNT], 0).float()
+        for layer, (arriving, gradient) in enumerate(((inputs, at_first), (first, at_second), (outer, column))):
+            product = torch.bmm(arriving[_LEARNT].transpose(1, 2), gradient)
+            stack.weight_gradients[layer][_LEARNT].copy_(product)
+            stack.bias_gradients[layer][_LEARNT].copy_(gradient.sum(1, keepdim=True))
+        return (pull * advantage).mean(), q_error.square().mean(1).sum(0)
+
+    def _inputs(self, batch: Batch) -> Tensor:
+        """(6, B, observation_dim + action_dim): what each evaluation reads, V with zeros for the actions."""
+        critic = self.critic
+        states, following = critic.standardise(batch["observations"]), critic.standardise(batch["next_observations"])
+        dim = critic.observation_dim
+        inputs = states.new_zeros(_EVALUATIONS, len(states), dim + critic.action_dim)
+        inputs[:, :, :dim] = states
+        inputs[_NEXT_VALUE, :, :dim] = following
+        inputs[:2, :, dim:] = batch["actions"]
+        inputs[_TARGETS, :, dim:] = batch["actions"]
+        return inputs

@@ -39,6 +39,23 @@ def sine_cosine_embedding(positions: int, width: int) -> Tensor:
     return embedding
 
 
+_PLACE_IN_STEP = (0, 0, 1, 2)
+"""Order of states, returns, actions and rewards within a step: an action may depend on its step's state."""
+
+
+def causal_bias(queries: Sequence[int], keys: Sequence[int], segment_length: int) -> np.ndarray:
+    """(Q, S) added to the scores of tokens numbered modality * T + step: 0 where a query may look, else HIDDEN_BIAS.
+
+    A token looks at those of earlier steps and, within its own, at states and returns, then actions, then rewards, up
+    to its own kind.
+    """
+    when_asking, when_said = (
+        3 * (numbers % segment_length) + np.take(_PLACE_IN_STEP, numbers // segment_length)
+        for numbers in (np.asarray(queries, dtype=int), np.asarray(keys, dtype=int))
+    )
+    return np.where(when_said[None, :] <= when_asking[:, None], 0.0, HIDDEN_BIAS).astype(np.float32)
+
+
 class Linear(nn.Linear):
     """nn.Linear whose float32 weights are cast to the type of its input."""
 
@@ -74,8 +91,8 @@ class TransformerLayer(nn.Module):
         self.feedforward_out = Linear(config.feedforward_multiple * width, width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, key_bias: Tensor | None = None) -> Tensor:
-        """(B, S, width) -> (B, S, width); `key_bias` (B, S) is added to every query's scores."""
+    def forward(self, x: Tensor, key_bias: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """(B, S, width) -> (B, S, width); `key_bias` (B, S) is added to every query's scores, `bias` (S, S) to all."""
         batch, length, width = x.shape
         projected = self.query_key_value(self.attention_norm(x))
         # (3, B * heads, S, width / heads)
@@ -84,6 +101,8 @@ class TransformerLayer(nn.Module):
         scores = torch.bmm(queries * (width // self.heads) ** -0.5, keys.transpose(1, 2))
         if key_bias is not None:
             scores = scores + key_bias.to(scores.dtype).repeat_interleave(self.heads, dim=0).unsqueeze(1)
+        if bias is not None:
+            scores = scores + bias.to(scores.dtype)
         attended = torch.bmm(torch.softmax(scores, dim=-1), values)
         attended = attended.view(batch, self.heads, length, -1).transpose(1, 2).reshape(batch, length, width)
         x = x + self.dropout(self.attention_output(attended))
@@ -247,8 +266,11 @@ class TrajectoryModel(nn.Module):
         x = torch.cat(parts, dim=1)
         exists = None if valid is None else valid.flatten(1)[:, torch.as_tensor(visible, device=device)]
         key_bias = None if exists is None else torch.where(exists, 0.0, HIDDEN_BIAS)
+        bias = None
+        if self.config.encoder_attention == "causal":
+            bias = torch.as_tensor(causal_bias(visible, visible, mask.shape[1]), device=device)
         for layer in self.encoder:
-            x = layer(x, key_bias)
+            x = layer(x, key_bias, bias)
         x = self.encoder_norm(x)
         blank = (self.mask_tokens.unsqueeze(1) + embedding).flatten(0, 1)  # (4 T, width)
         decoded, start = [], 0

@@ -4,7 +4,8 @@
   blocks and heads (its last layer) only for the tokens that are asked for.
 - What no candidate changes is computed once: queries, keys and values of the context's tokens in the first encoder
   layer once for an environment; those of the mask tokens in the first decoder layer once for a version of the weights,
-  and what hidden tokens tell each other there once for a call.
+  and what hidden tokens tell each other there once for a call. With causal encoder attention (a setting of the model)
+  all of the encoder's work on the context, and its keys and values in the decoder, too.
 - Matrix products in the dtype the device is fast at, with weights converted once; candidates go through in chunks that
   stay in the cache.
 
@@ -14,7 +15,7 @@ window are concatenated and sliced without copying anything else. Attention does
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ from torch.nn import functional
 from m3pc_ray.model.allocation import keep_freed_memory
 from m3pc_ray.model.distribution import SquashedGaussian
 from m3pc_ray.model.masks import ACTIONS, MODALITIES, RETURNS, STATES
-from m3pc_ray.model.network import LayerNorm, Linear, RegressionHead, TrajectoryModel, TransformerLayer
+from m3pc_ray.model.network import TrajectoryModel, causal_bias
+from m3pc_ray.planning.frozen_layers import Beyond, FrozenHead, FrozenLayer, FrozenLinear, FrozenNorm, frozen
 from m3pc_ray.planning.inference import Queries, Window
 
 CHUNK_BYTES = 2**22
@@ -37,51 +39,12 @@ Run = tuple[int, range]
 
 
 @dataclass(frozen=True)
-class _Linear:
-    weight: Tensor
-    bias: Tensor
-
-    @classmethod
-    def of(cls, module: Linear, dtype: torch.dtype, device: torch.device) -> _Linear:
-        return cls(_frozen(module.weight, dtype, device), _frozen(module.bias, dtype, device))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
-
-
-@dataclass(frozen=True)
-class _Norm:
-    weight: Tensor
-    bias: Tensor
-    epsilon: float
-
-    @classmethod
-    def of(cls, module: LayerNorm, dtype: torch.dtype, device: torch.device) -> _Norm:
-        weight, bias = _frozen(module.weight, dtype, device), _frozen(module.bias, dtype, device)
-        return cls(weight, bias, module.eps)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
-
-
-@dataclass(frozen=True)
-class _Beyond:
-    """Any number of tokens that no row changes, seen by queries that no row changes, folded into one key and value.
-
-    softmax over [x, y] is softmax over [x, logsumexp(y)], whose last share goes to the softmax-weighted values of y.
-    """
-
-    scores: Tensor  # (heads, Q, 1): logsumexp of the scores
-    values: Tensor  # (heads, Q, size): what attention to these tokens alone would return
-
-
-@dataclass(frozen=True)
 class _ConstantQueries:
     """Hidden tokens asked of a single decoder layer: neither what enters it nor their queries depend on the row."""
 
     inputs: Tensor  # (Q, 1, width)
     queries: Tensor  # (Q, 1, width)
-    beyond: _Beyond
+    beyond: Beyond
 
 
 @dataclass(frozen=True)
@@ -94,101 +57,17 @@ class _Question:
     constant: _ConstantQueries | None
 
 
-class _Layer:
-    """The weights of a transformer layer, and its parts as functions of (tokens, rows, width)."""
+@dataclass(frozen=True)
+class _Past:
+    """What an environment's candidates have in common, as far as it can be computed without them."""
 
-    def __init__(self, module: TransformerLayer, dtype: torch.dtype, device: torch.device) -> None:
-        self.heads = module.heads
-        self.attention_norm = _Norm.of(module.attention_norm, dtype, device)
-        self.attention_output = _Linear.of(module.attention_output, dtype, device)
-        self.feedforward_norm = _Norm.of(module.feedforward_norm, dtype, device)
-        self.feedforward_in = _Linear.of(module.feedforward_in, dtype, device)
-        self.feedforward_out = _Linear.of(module.feedforward_out, dtype, device)
-        width = module.attention_output.weight.shape[0]
-        weight, bias = module.query_key_value.weight.detach().clone(), module.query_key_value.bias.detach().clone()
-        weight[:width] *= (width // self.heads) ** -0.5  # the scale of the scores, paid here instead of for each query
-        bias[:width] *= (width // self.heads) ** -0.5
-        weight, bias = _frozen(weight, dtype, device), _frozen(bias, dtype, device)
-        self.query = _Linear(weight[:width], bias[:width])
-        self.key_value = _Linear(weight[width:], bias[width:])
-        self.query_key_value = _Linear(weight, bias)
-
-    def project(self, x: Tensor) -> Tensor:
-        """Queries, keys and values, (S, R, width) -> (S, R, 3 width)."""
-        return self.query_key_value(self.attention_norm(x))
-
-    def attend(self, queries: Tensor, keys_values: Tensor, beyond: _Beyond | None = None) -> Tensor:
-        """Attention of queries (Q, R, width) to keys and values (S, R, 2 width), before the output product.
-
-        `beyond`: further tokens, the same for all rows.
-        """
-        num_queries, rows, width = queries.shape
-        size = width // self.heads
-        by_head = queries.reshape(num_queries, rows * self.heads, size).transpose(0, 1)  # (R heads, Q, size)
-        keys, values = self._by_head(keys_values)
-        scores = torch.bmm(by_head, keys.transpose(1, 2))  # (R heads, Q, S)
-        if beyond is None:
-            attended = torch.bmm(_softmax_of_keys(scores), values)
-        else:
-            further = beyond.scores.expand(rows, -1, -1, -1).reshape(rows * self.heads, num_queries, 1)
-            shares = _softmax_of_keys(torch.cat([scores, further], dim=-1))
-            attended = torch.bmm(shares[..., :-1], values).view(rows, self.heads, num_queries, size)
-            attended = torch.addcmul(attended, shares[..., -1:].view(rows, self.heads, num_queries, 1), beyond.values)
-        return attended.view(rows * self.heads, num_queries, size).transpose(0, 1).reshape(num_queries, rows, width)
-
-    def beyond(self, queries: Tensor, keys_values: Tensor) -> _Beyond:
-        """What constant queries (Q, width) get from constant keys and values (S, 2 width)."""
-        size = queries.shape[-1] // self.heads
-        keys, values = self._by_head(keys_values.unsqueeze(1))
-        scores = queries.view(-1, self.heads, size).transpose(0, 1).float() @ keys.float().transpose(1, 2)
-        answers = torch.softmax(scores, dim=-1) @ values.float()
-        return _Beyond(scores.logsumexp(-1, keepdim=True).to(queries.dtype), answers.to(queries.dtype))
-
-    def _by_head(self, keys_values: Tensor) -> Tensor:
-        """(S, R, 2 width) -> (2, R heads, S, size)."""
-        length, rows, double_width = keys_values.shape
-        size = double_width // (2 * self.heads)
-        apart = keys_values.view(length, rows, 2, self.heads, size).permute(2, 1, 3, 0, 4)
-        return apart.reshape(2, rows * self.heads, length, size)
-
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Both residual branches: the attention's output product and the feed-forward block."""
-        x = x + self.attention_output(attended)
-        return x + self.feedforward_out(functional.gelu(self.feedforward_in(self.feedforward_norm(x))))
-
-    def __call__(self, x: Tensor, projected: Tensor | None = None) -> Tensor:
-        """The whole layer, (S, R, width) -> (S, R, width)."""
-        projected = self.project(x) if projected is None else projected
-        width = x.shape[-1]
-        return self.finish(x, self.attend(projected[..., :width], projected[..., width:]))
-
-
-class _Head:
-    """The weights of a regression head; the last product in float32, as in the model."""
-
-    def __init__(self, module: RegressionHead, dtype: torch.dtype, device: torch.device) -> None:
-        self.norm = _Norm.of(module.norm, dtype, device)
-        self.hidden = _Linear.of(module.hidden, dtype, device)
-        self.output = _Linear.of(module.output, torch.float32, device)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.output(functional.gelu(self.hidden(self.norm(x))).float())
-
-
-def _frozen(values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A copy that later changes of the weights do not reach."""
-    return values.detach().to(device=device, dtype=dtype, copy=True)
-
-
-def _softmax_of_keys(scores: Tensor) -> Tensor:
-    """Softmax over the last dimension of (rows, queries, keys).
-
-    On a CPU over fewer keys than a vector register holds, torch's kernel is 5 to 10 times slower than over the first
-    dimension, copies there and back included.
-    """
-    if scores.device.type != "cpu" or scores.shape[-1] >= 32:
-        return torch.softmax(scores, dim=-1)
-    return torch.softmax(scores.permute(2, 0, 1).contiguous(), dim=0).permute(1, 2, 0)
+    runs: tuple[Run, ...]
+    tokens: Tensor  # (C, B, width), embedded
+    projected: Tensor | None  # (C, B, 3 width): what the first encoder layer projects them to; full attention only
+    # With causal attention the past does not depend on what comes later:
+    keys_values: list[Tensor] = field(default_factory=list)  # (C, B, 2 width) of every encoder layer
+    seen: Tensor | None = None  # (C, B, width), what enters the decoder
+    decoder_keys_values: Tensor | None = None  # (C, B, 2 width), if there is one decoder layer
 
 
 class FastInference:
@@ -215,27 +94,27 @@ class FastInference:
         model: Any = self._source  # a ModuleList does not know the type of its members
         self._segment_length, self._width = model.config.segment_length, model.config.width
         self._action_clip = model.config.action_clip
+        self._causal = model.config.encoder_attention == "causal"
         self._predicts_changes = model.config.state_prediction == "change"
         # Tokens enter in float32, as in the model: the bias of the embedding is part of the constant.
-        constant = _frozen(model.token_embedding(), torch.float32, device)  # (4, T, width)
-        self._embed = [_frozen(model.embed[name].weight, torch.float32, device) for name in MODALITIES]
-        biases = torch.stack([_frozen(model.embed[name].bias, torch.float32, device) for name in MODALITIES])
+        constant = frozen(model.token_embedding(), torch.float32, device)  # (4, T, width)
+        self._embed = [frozen(model.embed[name].weight, torch.float32, device) for name in MODALITIES]
+        biases = torch.stack([frozen(model.embed[name].bias, torch.float32, device) for name in MODALITIES])
         self._embed_constant = constant + biases.unsqueeze(1)
-        self._encoder = [_Layer(layer, dtype, device) for layer in model.encoder]
-        self._encoder_norm = _Norm.of(model.encoder_norm, dtype, device)
-        self._decoder_embed = [_Linear.of(model.decoder_embed[name], dtype, device) for name in MODALITIES]
+        self._encoder = [FrozenLayer(layer, dtype, device) for layer in model.encoder]
+        self._encoder_norm = FrozenNorm.of(model.encoder_norm, dtype, device)
+        self._decoder_embed = [FrozenLinear.of(model.decoder_embed[name], dtype, device) for name in MODALITIES]
         self._decoder_constant = constant.to(dtype)
-        self._decoder = [_Layer(layer, dtype, device) for layer in model.decoder]
-        self._decoder_norm = _Norm.of(model.decoder_norm, dtype, device)
-        self._heads = {name: _Head(head, dtype, device) for name, head in model.heads.items()}
-        self._action_mean = _Linear.of(model.action_head.mean, torch.float32, device)
-        self._action_log_std = _Linear.of(model.action_head.log_std, torch.float32, device)
+        self._decoder = [FrozenLayer(layer, dtype, device) for layer in model.decoder]
+        self._decoder_norm = FrozenNorm.of(model.decoder_norm, dtype, device)
+        self._heads = {name: FrozenHead(head, dtype, device) for name, head in model.heads.items()}
+        self._action_mean = FrozenLinear.of(model.action_head.mean, torch.float32, device)
+        self._action_log_std = FrozenLinear.of(model.action_head.log_std, torch.float32, device)
         self._log_std_range = (model.action_head.log_std_min, model.action_head.log_std_max)
         # Mask tokens as the decoder sees them, (4 T, width), and what its first layer makes of them, (4 T, 3 width).
-        self._blank = (
-            (_frozen(model.mask_tokens, torch.float32, device).unsqueeze(1) + constant).flatten(0, 1).to(dtype)
-        )
+        self._blank = (frozen(model.mask_tokens, torch.float32, device).unsqueeze(1) + constant).flatten(0, 1).to(dtype)
         self._blank_projected = self._decoder[0].project(self._blank) if self._decoder else None
+        self._biases: dict[tuple[tuple[Run, ...], tuple[Run, ...]], Tensor] = {}
         self._questions: dict[tuple[tuple[Run, ...], tuple[Run, ...]], _Question] = {}
 
     @torch.inference_mode()
@@ -245,7 +124,8 @@ class FastInference:
         values = [window.states, window.returns, window.actions]
         tokens = torch.cat([self._token(run, part) for run, part in zip(runs, values, strict=True)])
         question = self._question(runs, ((ACTIONS, range(t, t + steps)),))
-        x = self._decode(self._encode(tokens, None), question).float().transpose(0, 1)  # (B, steps, width)
+        encoded = self._encode_causally(tokens, runs)[1] if self._causal else self._encode(tokens)
+        x = self._decode(self._seen(encoded, runs), question).float().transpose(0, 1)  # (B, steps, width)
         lowest, highest = self._log_std_range
         log_std = lowest + 0.5 * (highest - lowest) * (torch.tanh(self._action_log_std(x)) + 1.0)
         return SquashedGaussian(self._action_mean(x), log_std, self._action_clip)
@@ -258,24 +138,24 @@ class FastInference:
         t, last = window.position, self._segment_length
         # Shared by an environment's candidates: states and actions so far. Their own: actions, then imagined states.
         later: tuple[Run, ...] = () if imagined is None or t + 1 == last else ((STATES, range(t + 1, last)),)
-        runs = ((STATES, range(t + 1)), (ACTIONS, range(last)), *later)
-        shared = torch.cat(
-            [self._token((STATES, range(t + 1)), window.states), self._token((ACTIONS, range(t)), window.actions)]
+        past_runs: tuple[Run, ...] = ((STATES, range(t + 1)), (ACTIONS, range(t)))
+        own_runs: tuple[Run, ...] = ((ACTIONS, range(t, last)), *later)
+        runs = (past_runs[0], (ACTIONS, range(last)), *later)
+        past = self._past(
+            torch.cat([self._token(past_runs[0], window.states), self._token(past_runs[1], window.actions)]), past_runs
         )
-        shared_projected = self._encoder[0].project(shared) if self._encoder else None
         question = self._question(runs, tuple((MODALITIES.index(name), steps) for name, steps in queries.items()))
         answers: dict[str, list[Tensor]] = {name: [] for name in queries}
         # A row is one candidate of one environment; a chunk holds whole environments or part of one.
         owner = torch.arange(batch, device=self.device).repeat_interleave(num_candidates)
         flat_candidates = candidates.flatten(0, 1)
-        chunk = self._chunk_rows(sum(len(steps) for _, steps in runs))
+        chunk = self._chunk_rows(sum(len(steps) for _, steps in (own_runs if self._causal else runs)))
         for start in range(0, batch * num_candidates, chunk):
             rows = slice(start, min(start + chunk, batch * num_candidates))
             own = self._token((ACTIONS, range(t, last)), flat_candidates[rows])
             if later and imagined is not None:
                 own = torch.cat([own, self._token(later[0], imagined.flatten(0, 1)[rows])])
-            encoded = self._encode(own, (shared, shared_projected, owner[rows]))
-            decoded = self._decode(encoded, question)
+            decoded = self._answer(own, own_runs, past, owner[rows], question)
             first = 0
             for name, steps in queries.items():
                 answers[name].append(self._heads[name](decoded[first : first + len(steps)]).transpose(0, 1))
@@ -305,29 +185,72 @@ class FastInference:
         embedded = functional.linear(values.transpose(0, 1).contiguous(), self._embed[modality])
         return (embedded + constant).to(self.dtype)
 
-    def _encode(self, own: Tensor, shared: tuple[Tensor, Tensor | None, Tensor] | None) -> Tensor:
-        """Encoder output of rows, each with tokens of its own (O, R, width).
+    def _past(self, tokens: Tensor, runs: tuple[Run, ...]) -> _Past:
+        """As much of the way of `tokens` (C, B, width) as no candidate changes."""
+        if not self._causal:
+            return _Past(runs, tokens, self._encoder[0].project(tokens) if self._encoder else None)
+        keys_values, encoded = self._encode_causally(tokens, runs)
+        seen = self._seen(encoded, runs)
+        decoder_keys_values = None
+        if len(self._decoder) == 1:
+            layer = self._decoder[0]
+            decoder_keys_values = layer.key_value(layer.attention_norm(seen))
+        return _Past(runs, tokens, None, keys_values, seen, decoder_keys_values)
 
-        `shared`: tokens (C, B, width) that rows have in common, what the first layer projects them to, and the
-        environment (R,) each row belongs to; they come first in the result (C + O, R, width).
-        """
-        x, projected = own, None
-        if shared is not None:
-            tokens, tokens_projected, owner = shared
-            x = torch.cat([tokens[:, owner], own])
-            if tokens_projected is not None:
-                projected = torch.cat([tokens_projected[:, owner], self._encoder[0].project(own)])
+    def _answer(
+        self, own: Tensor, own_runs: tuple[Run, ...], past: _Past, owner: Tensor, question: _Question
+    ) -> Tensor:
+        """Decoder output (Q, R, width) of rows with tokens of their own (O, R, width) and their environment's past."""
+        if not self._causal:
+            x, projected = torch.cat([past.tokens[:, owner], own]), None
+            if past.projected is not None:
+                projected = torch.cat([past.projected[:, owner], self._encoder[0].project(own)])
+            return self._decode(self._seen(self._encode(x, projected), question.runs), question)
+        x, bias = own, self._bias(own_runs, past.runs + own_runs)
+        for layer, before in zip(self._encoder, past.keys_values, strict=True):
+            projected = layer.project(x)
+            keys_values = torch.cat([before[:, owner], projected[..., self._width :]])
+            x = layer.finish(x, layer.attend(projected[..., : self._width], keys_values, bias=bias))
+        seen = self._seen(self._encoder_norm(x), own_runs)
+        assert past.seen is not None
+        if question.constant is None or past.decoder_keys_values is None:
+            return self._decode(torch.cat([past.seen[:, owner], seen]), question)
+        layer = self._decoder[0]
+        later = layer.key_value(layer.attention_norm(seen))
+        return self._decode_constant(torch.cat([past.decoder_keys_values[:, owner], later]), question.constant)
+
+    def _encode(self, x: Tensor, projected: Tensor | None = None) -> Tensor:
+        """Encoder output of tokens (S, R, width); `projected`: what the first layer projects them to."""
         for index, layer in enumerate(self._encoder):
             x = layer(x, projected if index == 0 else None)
         return self._encoder_norm(x)
+
+    def _encode_causally(self, x: Tensor, runs: tuple[Run, ...]) -> tuple[list[Tensor], Tensor]:
+        """Every layer's keys and values (S, R, 2 width), and the encoder's output (S, R, width)."""
+        keys_values, bias = [], self._bias(runs, runs)
+        for layer in self._encoder:
+            projected = layer.project(x)
+            keys_values.append(projected[..., self._width :])
+            x = layer.finish(x, layer.attend(projected[..., : self._width], keys_values[-1], bias=bias))
+        return keys_values, self._encoder_norm(x)
+
+    def _numbers(self, runs: tuple[Run, ...]) -> list[int]:
+        """Tokens of runs as modality * T + step."""
+        return [modality * self._segment_length + step for modality, steps in runs for step in steps]
+
+    def _bias(self, queries: tuple[Run, ...], keys: tuple[Run, ...]) -> Tensor:
+        if (queries, keys) not in self._biases:
+            values = causal_bias(self._numbers(queries), self._numbers(keys), self._segment_length)
+            self._biases[queries, keys] = torch.as_tensor(values, dtype=self.dtype, device=self.device)
+        return self._biases[queries, keys]
 
     def _question(self, runs: tuple[Run, ...], asked: tuple[Run, ...]) -> _Question:
         """What is asked of the decoder, with all that no row changes; kept until the weights change."""
         if (runs, asked) in self._questions:
             return self._questions[runs, asked]
-        visible = [modality * self._segment_length + step for modality, steps in runs for step in steps]
+        visible = self._numbers(runs)
         hidden = sorted(set(range(4 * self._segment_length)) - set(visible))
-        wanted = [modality * self._segment_length + step for modality, steps in asked for step in steps]
+        wanted = self._numbers(asked)
         place = {token: position for position, token in enumerate(visible + hidden)}
         places = torch.tensor([place[token] for token in wanted], device=self.device)
         constant = None
@@ -340,21 +263,22 @@ class FastInference:
         self._questions[runs, asked] = question
         return question
 
-    def _decode(self, encoded: Tensor, question: _Question) -> Tensor:
-        """Decoder output (Q, R, width) at the tokens asked for, from the encoder's output (S, R, width)."""
-        rows, first = encoded.shape[1], 0
-        seen = torch.empty_like(encoded)
-        for modality, steps in question.runs:
+    def _seen(self, encoded: Tensor, runs: tuple[Run, ...]) -> Tensor:
+        """What enters the decoder for visible tokens, (S, R, width), from the encoder's output."""
+        seen, first = torch.empty_like(encoded), 0
+        for modality, steps in runs:
             part = slice(first, first + len(steps))
             constant = self._decoder_constant[modality, steps.start : steps.stop].unsqueeze(1)
             torch.add(self._decoder_embed[modality](encoded[part]), constant, out=seen[part])
             first += len(steps)
+        return seen
+
+    def _decode(self, seen: Tensor, question: _Question) -> Tensor:
+        """Decoder output (Q, R, width) at the tokens asked for, from what enters it for visible ones (S, R, width)."""
         if question.constant is not None:
             layer = self._decoder[0]
-            queries = question.constant.queries.expand(-1, rows, -1)
-            attended = layer.attend(queries, layer.key_value(layer.attention_norm(seen)), question.constant.beyond)
-            return self._decoder_norm(layer.finish(question.constant.inputs, attended))
-        x = torch.cat([seen, question.hidden.expand(-1, rows, -1)])
+            return self._decode_constant(layer.key_value(layer.attention_norm(seen)), question.constant)
+        x = torch.cat([seen, question.hidden.expand(-1, seen.shape[1], -1)])
         for layer in self._decoder[:-1]:
             x = layer(x)
         if not self._decoder:
@@ -362,3 +286,8 @@ class FastInference:
         layer, normed = self._decoder[-1], self._decoder[-1].attention_norm(x)
         attended = layer.attend(layer.query(normed[question.places]), layer.key_value(normed))
         return self._decoder_norm(layer.finish(x[question.places], attended))
+
+    def _decode_constant(self, keys_values: Tensor, constant: _ConstantQueries) -> Tensor:
+        """The same where all that rows differ in is the keys and values (S, R, 2 width) of visible tokens."""
+        layer, queries = self._decoder[0], constant.queries.expand(-1, keys_values.shape[1], -1)
+        return self._decoder_norm(layer.finish(constant.inputs, layer.attend(queries, keys_values, constant.beyond)))

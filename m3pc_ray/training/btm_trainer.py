@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from m3pc_ray.config import MaskConfig, PretrainConfig
+from m3pc_ray.model.allocation import keep_freed_memory
 from m3pc_ray.model.losses import TrainedLosses, group_rows, loss_terms
 from m3pc_ray.model.masks import draw_masks
 from m3pc_ray.model.network import TrajectoryModel
+from m3pc_ray.training.muon import BatchedMuon
 
 
 def schedule_factor(schedule: str, warmup_steps: int, step: int, progress: float) -> float:
@@ -50,6 +52,8 @@ class BTMTrainer:
         self.trained_losses = trained_losses
         self.mask_rng = np.random.default_rng([seed, 1])
         device = model.modality_embedding.device
+        if device.type == "cpu":
+            keep_freed_memory()
         self.log_multiplier = torch.tensor(math.log(config.entropy_multiplier_init), device=device, requires_grad=True)
         self.entropy_target = -float(model.action_dim) if config.entropy_target is None else config.entropy_target
         hidden = _hidden_matrices(model)
@@ -59,7 +63,7 @@ class BTMTrainer:
         betas = (config.beta1, config.beta2)
         self._optimizers: dict[str, torch.optim.Optimizer] = {}
         if config.optimizer == "muon":
-            self._optimizers["btm_muon"] = torch.optim.Muon(
+            self._optimizers["btm_muon"] = BatchedMuon(
                 matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
             )
         else:

@@ -74,7 +74,7 @@ def test_changes_are_added_to_the_last_visible_state() -> None:
     groups[2][1][masks.REWARDS, 0] = True
     tokens = make_tokens(9, seed=int(rng.integers(1 << 30)))
     valid = torch.from_numpy(rng.random((9, 4, T)) < 0.8)
-    change, absolute = make_model(3), make_model(3, state_prediction="absolute")
+    change, absolute = make_model(3, state_prediction="change"), make_model(3)
     absolute.load_state_dict(change.state_dict())
     base = change(tokens, groups, valid).states - absolute(tokens, groups, valid).states
     masks_by_row = [mask for count, mask in groups for _ in range(count)]

@@ -56,16 +56,21 @@ def check_all_questions(model: TrajectoryModel, t: int, batch: int, num_candidat
             assert_close(ours[name], theirs[name], f"{kind} {name}, seed {seed}, t {t}, {queries}")
 
 
-@pytest.mark.parametrize("state_prediction", ["change", "absolute"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"state_prediction": "change"}, {"encoder_attention": "causal"}],
+    ids=["default", "change", "causal"],
+)
 @pytest.mark.parametrize("t", range(8))
-def test_engine_equals_oracle_at_every_position(t: int, state_prediction: str) -> None:
-    check_all_questions(make_model(fresh_seed(), state_prediction=state_prediction), t, batch=3, num_candidates=5)
+def test_engine_equals_oracle_at_every_position(t: int, settings: dict[str, str]) -> None:
+    check_all_questions(make_model(fresh_seed(), **settings), t, batch=3, num_candidates=5)
 
 
+@pytest.mark.parametrize("attention", ["full", "causal"])
 @pytest.mark.parametrize("layers", [(1, 1), (3, 1), (2, 2), (1, 3), (0, 1), (2, 0)])
-def test_engine_equals_oracle_at_every_depth(layers: tuple[int, int]) -> None:
-    encoder_layers, decoder_layers = layers
-    model = make_model(fresh_seed(), encoder_layers=encoder_layers, decoder_layers=decoder_layers)
+def test_engine_equals_oracle_at_every_depth(layers: tuple[int, int], attention: str) -> None:
+    sizes = {"encoder_layers": layers[0], "decoder_layers": layers[1]}
+    model = make_model(fresh_seed(), **sizes, encoder_attention=attention)
     for t in (0, 3, 7):
         check_all_questions(model, t, batch=2, num_candidates=3)
 
