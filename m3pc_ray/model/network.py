@@ -268,7 +268,7 @@ class TrajectoryModel(nn.Module):
         key_bias = None if exists is None else torch.where(exists, 0.0, HIDDEN_BIAS)
         bias = None
         if self.config.encoder_attention == "causal":
-            bias = torch.as_tensor(causal_bias(visible, visible, mask.shape[1]), device=device)
+            bias = torch.as_tensor(causal_bias(visible.tolist(), visible.tolist(), mask.shape[1]), device=device)
         for layer in self.encoder:
             x = layer(x, key_bias, bias)
         x = self.encoder_norm(x)
