@@ -22,6 +22,7 @@ from m3pc_ray.environments.actions import to_model_range
 from m3pc_ray.model.masks import RETURNS
 from m3pc_ray.online.fragments import EpisodeKey, Fragment
 from m3pc_ray.training.columns import Columns
+from m3pc_ray.training.data import transition_arrays
 from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
 from m3pc_ray.trajectories.returns import from_sum, returns_to_go
 from m3pc_ray.trajectories.segments import SegmentIndex
@@ -194,18 +195,9 @@ class ReplayStorage:
 
     def _load_offline(self, offline: Trajectories) -> None:
         values, known = returns_to_go(offline, self.scale, self.time_limit)
-        following, terminated = offline.next_observations(), offline.terminated()
-        follows: NDArray[np.bool_] = np.asarray(np.isfinite(following).all(axis=1))
-        # A successor nobody saw cannot be bootstrapped from; after a termination it is not looked at.
-        self._offline_transitions = np.flatnonzero(follows | terminated)
-        arrays = {
-            "observations": offline.observations,
-            "next_observations": np.where(follows[:, None], following, offline.observations),
-            "actions": to_model_range(offline.actions, self._action_low, self._action_high),
-            "rewards": offline.rewards,
-            "terminated": terminated.astype(np.float32),
-            "returns": np.where(known, values, 0.0).astype(np.float32),
-        }
+        arrays, usable = transition_arrays(offline, self._action_low, self._action_high)
+        arrays["returns"] = np.where(known, values, 0.0).astype(np.float32)
+        self._offline_transitions = np.flatnonzero(usable)
         for name, array in arrays.items():
             self.column(name)[: self.offline_steps] = torch.as_tensor(array, device=self.device)
         self._returns_known[: self.offline_steps] = torch.as_tensor(known, device=self.device)

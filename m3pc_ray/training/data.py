@@ -66,12 +66,27 @@ class SegmentData:
         return self.gather(*self.index.sample(rng, count))
 
 
-class TransitionData:
-    """Transitions for the critic.
+def transition_arrays(
+    trajectories: Trajectories, action_low: np.ndarray, action_high: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What the critic learns from, a row a step, actions in (-1, 1), and which rows (steps,) it may learn from.
 
-    Transitions whose next observation is unknown (the cut end of a file) are left out unless they terminated, where
-    the next observation is not used.
+    A successor that nobody saw cannot be bootstrapped from; after a termination it is not looked at.
     """
+    terminated, following = trajectories.terminated(), trajectories.next_observations()
+    known = np.asarray(np.isfinite(following).all(axis=1))
+    arrays = {
+        "observations": trajectories.observations,
+        "actions": to_model_range(trajectories.actions, action_low, action_high),
+        "rewards": trajectories.rewards,
+        "next_observations": np.where(known[:, None], following, trajectories.observations),
+        "terminated": terminated.astype(np.float32),
+    }
+    return arrays, known | terminated
+
+
+class TransitionData:
+    """Transitions for the critic; those it cannot learn from are left out, see `transition_arrays`."""
 
     def __init__(
         self,
@@ -80,18 +95,7 @@ class TransitionData:
         action_high: np.ndarray,
         device: torch.device | str = "cpu",
     ) -> None:
-        terminated = trajectories.terminated()
-        next_observations = trajectories.next_observations()
-        known = np.asarray(np.isfinite(next_observations).all(axis=1))
-        keep = known | terminated
-        next_observations = np.where(known[:, None], next_observations, trajectories.observations)
-        arrays = {
-            "observations": trajectories.observations,
-            "actions": to_model_range(trajectories.actions, action_low, action_high),
-            "rewards": trajectories.rewards,
-            "next_observations": next_observations,
-            "terminated": terminated.astype(np.float32),
-        }
+        arrays, keep = transition_arrays(trajectories, action_low, action_high)
         self.columns = fill_columns({name: array[keep] for name, array in arrays.items()}, device)
 
     def sample(self, rng: np.random.Generator, count: int) -> dict[str, Tensor]:
