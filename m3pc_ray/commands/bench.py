@@ -18,12 +18,14 @@ is from what its matrix products alone would take here.
   m3pc bench critic
   m3pc bench replay
   m3pc bench rollout
+  m3pc bench learning --dataset hopper_medium-v2.hdf5 --budget 120 --figure learning.png
+  m3pc bench budget --run runs/hopper --figure budget.png
 
-Columns: ours, plain: median seconds of one unit of work, ± half the distance between the quartiles in percent; ratio:
-plain / ours; floor: our floating-point operations at the device's rate for large matrix products, measured in this run;
-ours / floor. docs/performance.md explains each table."""
+`learning` and `budget` print tables of their own. Columns of the others: ours, plain: median seconds of one unit of
+work, ± half the distance between the quartiles in percent; ratio: plain / ours; floor: our floating-point operations at
+the device's rate for large matrix products, measured in this run; ours / floor. docs/performance.md explains them."""
 
-BENCHMARKS = ("planner", "pretrain", "critic", "replay", "rollout")
+BENCHMARKS = ("planner", "pretrain", "critic", "replay", "rollout", "learning", "budget")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,12 +72,15 @@ def run(arguments: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("preparing")
-        for case in module.cases(arguments):
-            progress.update(task, description=case.name)
-            rows.append(measuring.compare(case, seconds))
-            progress.update(task, description="preparing")
+        if hasattr(module, "measure"):
+            rows = module.measure(arguments, lambda name: progress.update(task, description=name))
+        else:
+            for case in module.cases(arguments):
+                progress.update(task, description=case.name)
+                rows.append(measuring.compare(case, seconds))
+                progress.update(task, description="preparing")
     environment = measuring.environment()
-    console.print(_table(arguments.benchmark, rows))
+    console.print(module.table(rows) if hasattr(module, "table") else _table(arguments.benchmark, rows))
     console.print("  ".join(f"{name} {value}" for name, value in environment.items() if value is not None))
     if arguments.json is not None:
         write_rows(arguments.json, rows, environment=environment)
