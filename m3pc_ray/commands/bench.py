@@ -22,8 +22,9 @@ is from what its matrix products alone would take here.
   m3pc bench budget --run runs/hopper --figure budget.png
 
 `learning` and `budget` print tables of their own. Columns of the others: ours, plain: median seconds of one unit of
-work, ± half the distance between the quartiles in percent; ratio: plain / ours; floor: our floating-point operations at
-the device's rate for large matrix products, measured in this run; ours / floor. docs/performance.md explains them."""
+work, ± half the distance between the quartiles in percent; ratio: plain / ours; work: arithmetic of the matrix products
+of ours and plain; floor: what ours would take at the device's rate for large matrix products, measured in this run, and
+how many times that ours takes. docs/performance.md explains them."""
 
 BENCHMARKS = ("planner", "pretrain", "critic", "replay", "rollout", "learning", "budget")
 
@@ -93,23 +94,26 @@ def _load(name: str) -> ModuleType:
 
 
 def _table(name: str, rows: list[dict[str, Any]]) -> Any:
+    from rich import box
     from rich.table import Table
 
-    unit = rows[0]["arithmetic_unit"]
-    table = Table(title=f"m3pc bench {name}: seconds a unit, medians")
-    table.add_column("case")
-    for column in ("ours", "plain", "ratio", f"{unit}: ours", "plain", "floor", "ours / floor"):
-        table.add_column(column, justify="right")
+    table = Table(
+        title=f"m3pc bench {name}: seconds a unit, medians",
+        caption=f"work: matrix products of ours / plain, in {rows[0]['arithmetic_unit']}",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("case", min_width=20)
+    for column in ("ours", "plain", "ratio", "work", "floor"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
+        work = (f"{row[f'{side}_arithmetic']:.3g}" for side in ("ours", "plain"))
         table.add_row(
             row["case"],
             f"{_time(row['ours_s'])} ±{100 * row['ours_spread']:.0f}%",
             f"{_time(row['plain_s'])} ±{100 * row['plain_spread']:.0f}%",
             f"{row['ratio']:.2f}",
-            f"{row['ours_arithmetic']:.3g}" if row["ours_arithmetic"] else "",
-            f"{row['plain_arithmetic']:.3g}" if row["plain_arithmetic"] else "",
-            _time(row["floor_s"]) if "floor_s" in row else "",
-            f"{row['over_floor']:.1f}" if "floor_s" in row else "",
+            " / ".join(work) if row["ours_arithmetic"] else "",
+            f"{_time(row['floor_s'])} x{row['over_floor']:.1f}" if "floor_s" in row else "",
         )
     return table
 

@@ -1,0 +1,102 @@
+"""`m3pc bench`: what it prints and writes, and a user's mistakes."""
+
+import argparse
+import json
+
+import pytest
+
+from m3pc_ray.benchmarks import learning
+from m3pc_ray.cli import main
+from m3pc_ray.config import RunConfig
+from m3pc_ray.configuration import with_settings
+from m3pc_ray.trajectories.resolve import load
+from tests.tiny_run import make_tiny_run, random_hopper_episodes
+
+SMALL = {"model.width": 16, "model.heads": 2, "pretrain.batch_size": 8, "device": "cpu"}
+
+
+@pytest.mark.parametrize("name", learning.CANDIDATES)
+def test_every_candidate_trains_for_its_budget(name: str) -> None:
+    config = with_settings(RunConfig(), learning.CANDIDATES[name] | SMALL)
+    rows = learning.train(config, random_hopper_episodes(), budget=0.2, points=2)
+    assert len(rows) == 2
+    assert 0.1 <= rows[0]["cpu_s"] < rows[1]["cpu_s"]
+    assert 0 < rows[0]["steps"] < rows[1]["steps"]
+    assert all(row[key] > 0 for row in rows for key, _ in learning.SHOWN)
+
+
+def test_training_lowers_the_errors() -> None:
+    config = with_settings(RunConfig(), SMALL | {"pretrain.batch_size": 64, "pretrain.warmup_steps": 10})
+    rows = learning.train(config, load("bundled/hopper"), budget=4.0, points=4)
+    assert rows[-1]["action_error/return_conditioned"] < 0.85 * rows[0]["action_error/return_conditioned"]
+
+
+def test_learning_curves_are_drawn(tmp_path) -> None:
+    keys = [key for key, _ in learning.SHOWN]
+    rows = [
+        {"case": f"{data}: {name}", "dataset": data, "cpu_s": seconds, **dict.fromkeys(keys, 1.0 / seconds)}
+        for data in ("one", "two")
+        for name in ("preset", "batch 128")
+        for seconds in (1.0, 2.0)
+    ]
+    learning.draw(rows, str(tmp_path / "learning.png"))
+    assert (tmp_path / "learning.png").stat().st_size > 10_000
+
+
+def test_budget_of_a_run(tmp_path, capsys) -> None:
+    run = make_tiny_run(tmp_path / "run")
+    command = [
+        "bench",
+        "budget",
+        "--run",
+        str(run.path),
+        "--episodes",
+        "2",
+        "--candidates",
+        "4",
+        "8",
+        "--horizons",
+        "2",
+    ]
+    assert main([*command, "--json", str(tmp_path / "b.json"), "--figure", str(tmp_path / "b.png")]) == 0
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert [row["case"] for row in rows] == ["single mask", "N 4 h 2", "N 8 h 2"]
+    assert [row.get("num_candidates") for row in rows] == [None, 4, 8]
+    assert (tmp_path / "b.png").exists()
+    assert "decisions/s" in capsys.readouterr().out
+
+
+def test_one_case_of_the_planner(tmp_path, capsys) -> None:
+    command = ["bench", "planner", "--width", "16", "--candidates", "4", "--seconds", "0.1"]
+    assert main([*command, "--json", str(tmp_path / "p.json")]) == 0
+    written = json.loads((tmp_path / "p.json").read_text())
+    assert [row["case"] for row in written["rows"]] == [f"width 16 {p} N 4 h 4 B 1" for p in ("float32", "bfloat16")]
+    assert {"ours_s", "plain_s", "ratio", "floor_s"} <= set(written["rows"][0])
+    assert written["environment"]["threads"] == 1
+    assert "width² multiply-adds" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing"], "invalid choice: 'nothing'"),
+        (["replay", "--threads", "0"], "--threads is 0; it must be at least 1"),
+        (["replay", "--device", "abacus"], "--device is 'abacus'"),
+        (["learning", "--budget", "0"], "--budget must be above 0"),
+        (["budget", "--run", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_end_in_one_line(words: list[str], message: str, capsys) -> None:
+    assert main(["bench", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_options_of_every_benchmark_are_documented() -> None:
+    from m3pc_ray.commands import bench
+
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    for name in bench.BENCHMARKS:
+        assert name in parser.format_help()
