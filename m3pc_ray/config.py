@@ -121,8 +121,9 @@ class PretrainConfig:
     """Adam's learning rate for the logarithm of the multiplier."""
     precision: Precision = "auto"
     """Matrix products of training; auto: bfloat16 where it is measured faster, with float32 master weights."""
-    measure_utility_units: bool = True
-    """End by measuring planner.utility_unit_return and planner.utility_unit_critic on states of the data."""
+    utility_unit_power: float = 1 / 3
+    """planner.utility_unit_* become the utilities' mean spread on states of the data to this power, measured at the end;
+    0: plain utilities (the paper), 1: standardised ones. docs/results.md shows why neither fits every data set."""
     log_every: int = 50
     """Gradient steps between metric rows."""
     validate_every: int = 1000
@@ -171,12 +172,12 @@ class PlannerConfig:
     """Most planned steps h scored; early in an episode the window would allow more (0: no cap, as the authors)."""
     td_lambda: float = 0.6
     """lambda of the utility (eq. 3)."""
-    utility_sharpness_return: float = 1.0
+    utility_sharpness_return: float = 0.1
     """xi of the softmax over utilities (eq. 4) with guide `return`, for utilities divided by utility_unit_return."""
-    utility_sharpness_critic: float = 0.8
+    utility_sharpness_critic: float = 0.73
     """xi of the softmax over utilities (eq. 4) with guide `critic`, for utilities divided by utility_unit_critic."""
     utility_unit_return: float = 1.0
-    """Unit of those utilities; pretraining writes their mean spread within a decision here (the paper: 1)."""
+    """Unit of those utilities; pretraining measures it, see pretrain.utility_unit_power (the paper: 1)."""
     utility_unit_critic: float = 1.0
     """The same for guide `critic`."""
     average: Literal["around_mode", "around_mean", "plain"] = "around_mode"
@@ -190,6 +191,8 @@ class PlannerConfig:
     """Return asked for: the best return-to-go seen at that time step, or the best return of the data."""
     return_ratio: float = 1.0
     """Factor on the return asked for."""
+    return_limit: float = 3.0
+    """Most that is asked for, in standard deviations of the data's returns above their mean; 0: no limit (the paper)."""
     precision: Precision = "auto"
     """Matrix products of planning; auto: bfloat16 where it is measured faster."""
     engine: Literal["fast", "plain"] = "fast"

@@ -101,8 +101,9 @@ def _table(name: str, rows: list[dict[str, Any]]) -> Any:
         title=f"m3pc bench {name}: seconds a unit, medians",
         caption=f"work: matrix products of ours / plain, in {rows[0]['arithmetic_unit']}",
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
-    table.add_column("case", min_width=20)
+    table.add_column("case", min_width=12)
     for column in ("ours", "plain", "ratio", "work", "floor"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:

@@ -299,10 +299,14 @@ class ForwardPlanner:
             self.config.return_prompt,
             self.config.return_ratio,
         )
+        asked = self._units.normalise("returns", self._tensor(returns).unsqueeze(-1))
+        if self.config.return_limit:
+            # A return that next to no training segment had is no condition but noise.
+            asked = asked.clamp(max=self.config.return_limit)
         return Window(
             states=self._units.normalise("states", self._tensor(context.observations[:, : t + 1])),
             actions=self._tensor(context.actions[:, :t]),
-            returns=self._units.normalise("returns", self._tensor(returns).unsqueeze(-1)),
+            returns=asked,
         )
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:

@@ -204,7 +204,7 @@ class Pretraining:
             for logger in self.loggers.values():
                 logger.flush()
         self.checkpoint()
-        if self.config.pretrain.measure_utility_units:
+        if self.config.pretrain.utility_unit_power:
             self._measure_utility_units()
         self.run.write_summary({"status": "finished", "validation": errors, **self._counters()})
         return errors

@@ -1,9 +1,10 @@
 """How far apart candidates' utilities lie: the unit that makes one softmax sharpness fit different data sets.
 
 Utilities of candidates differ by tenths on one data set and by tens on another, with the guide, too, so a sharpness xi
-in plain units that averages noise away here plays single samples there. Dividing by the mean spread within a decision,
-measured once on states of the data, removes that; dividing every decision by its own spread would not do, since it
-blows noise up exactly where candidates hardly differ.
+in plain units that averages noise away here plays single samples there. Standardised ones, divided by their mean spread
+within a decision, overshoot: where the data is narrow, candidates hardly differ and what differs is mostly the critic's
+error. A power of the spread in between, measured once on states of the data, fits both; dividing every decision by its
+own spread would not do, since it blows noise up exactly where candidates hardly differ.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ DECISIONS = 64
 
 
 def measure_utility_units(models: Models, trajectories: Trajectories, seed: int) -> dict[str, float]:
-    """Mean over decisions of the standard deviation of utilities over candidates, by guide.
+    """Mean over decisions of the standard deviation of utilities over candidates, to the configured power, by guide.
 
     Args:
         models: trained; `critic` is measured only where the critic has had updates.
@@ -42,7 +43,7 @@ def measure_utility_units(models: Models, trajectories: Trajectories, seed: int)
     for guide in ("return", "critic") if critic is not None else ("return",):
         details = planner.plan(context, guide=guide, details=True).details
         assert details is not None  # asked for, with a guide
-        units[guide] = float(details.utilities.std(axis=1).mean())
+        units[guide] = float(details.utilities.std(axis=1).mean()) ** models.config.pretrain.utility_unit_power
     return units
 
 

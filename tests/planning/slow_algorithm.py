@@ -66,6 +66,8 @@ def slow_plan(
             in_episode = min(timestep - t + step, prompt.time_limit - 1)
             value = prompt.best_at_step[in_episode] * config.return_ratio
             asked["returns"][0, step, 0] = (float(value) - model.returns_mean.item()) / model.returns_std.item()
+            if config.return_limit > 0:
+                asked["returns"][0, step, 0] = min(asked["returns"][0, step, 0].item(), config.return_limit)
         proposal = model(asked, rcbc)
         mean, log_std = proposal.action_mean[0, t:], proposal.action_log_std[0, t:]
 

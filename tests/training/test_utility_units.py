@@ -15,8 +15,10 @@ from m3pc_ray.training.utility_units import DECISIONS, best_share, data_context,
 from tests.training.test_pretraining import make_config, make_trajectories
 
 
-def test_pretraining_writes_the_units_into_the_runs_settings(tmp_path: Path) -> None:
-    config, trajectories = replace(make_config(), planner=PlannerConfig(num_candidates=8)), make_trajectories()
+@pytest.mark.parametrize("power", [1.0, 0.25])
+def test_pretraining_writes_the_units_into_the_runs_settings(tmp_path: Path, power: float) -> None:
+    config, trajectories = make_config(utility_unit_power=power), make_trajectories()
+    config = replace(config, planner=PlannerConfig(num_candidates=8))
     run = RunFolder.create(tmp_path / "run", config, "pretrain")
     Pretraining(run, config, trajectories).train()
     models = load_models(run)
@@ -29,12 +31,12 @@ def test_pretraining_writes_the_units_into_the_runs_settings(tmp_path: Path) -> 
     details = planner.plan(context, guide="critic", details=True).details
     assert details is not None
     spread = details.utilities.std(axis=1).mean()
-    assert planner_settings.utility_unit_critic == pytest.approx(float(spread), rel=1e-4)
+    assert planner_settings.utility_unit_critic == pytest.approx(float(spread) ** power, rel=1e-4)
 
 
 def test_without_the_setting_or_the_critic_the_units_stay(tmp_path: Path) -> None:
     trajectories = make_trajectories()
-    config = make_config(measure_utility_units=False)
+    config = make_config(utility_unit_power=0.0)
     run = RunFolder.create(tmp_path / "run", config, "pretrain")
     Pretraining(run, config, trajectories).train()
     assert run.config().planner == config.planner
@@ -53,7 +55,7 @@ def test_best_share_is_the_fewest_best_episodes() -> None:
 
 def test_contexts_are_steps_of_one_episode(tmp_path: Path) -> None:
     trajectories = make_trajectories()
-    config = make_config(measure_utility_units=False, components="btm")
+    config = make_config(utility_unit_power=0.0, components="btm")
     run = RunFolder.create(tmp_path / "run", config, "pretrain")
     Pretraining(run, config, trajectories).train()
     context = data_context(load_models(run), trajectories, 3, 0)
