@@ -122,8 +122,8 @@ class PretrainConfig:
     precision: Precision = "auto"
     """Matrix products of training; auto: bfloat16 where it is measured faster, with float32 master weights."""
     utility_unit_power: float = 1 / 3
-    """planner.utility_unit_* become the utilities' mean spread on states of the data to this power, measured at the end;
-    0: plain utilities (the paper), 1: standardised ones. docs/results.md shows why neither fits every data set."""
+    """planner.utility_unit_* become the utilities' mean spread on states of the data to this power, measured at the
+    end. 0: plain utilities (the paper), 1: standardised ones; docs/results.md shows why neither fits every data set."""
     log_every: int = 50
     """Gradient steps between metric rows."""
     validate_every: int = 1000
@@ -192,7 +192,7 @@ class PlannerConfig:
     return_ratio: float = 1.0
     """Factor on the return asked for."""
     return_limit: float = 3.0
-    """Most that is asked for, in standard deviations of the data's returns above their mean; 0: no limit (the paper)."""
+    """Most that is asked for, in standard deviations above the mean of the data's returns; 0: no limit (the paper)."""
     precision: Precision = "auto"
     """Matrix products of planning; auto: bfloat16 where it is measured faster."""
     engine: Literal["fast", "plain"] = "fast"

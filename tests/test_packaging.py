@@ -68,6 +68,8 @@ def test_the_wheel_carries_packages_configurations_and_data(tmp_path):
         assert modules <= names
     for path in (ROOT / "configs").rglob("*.yaml"):
         assert f"m3pc_ray/configs/{path.relative_to(ROOT / 'configs')}" in names
+    for path in (ROOT / "benchmarks").rglob("*.py"):
+        assert f"m3pc_ray/benchmarks/{path.relative_to(ROOT / 'benchmarks')}" in names
     data = {str(path.relative_to(ROOT)) for path in (ROOT / "m3pc_ray" / "data").rglob("*") if path.is_file()}
     assert data <= names
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"m3pc_ray", "actors", "tune"}

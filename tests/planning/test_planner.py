@@ -53,6 +53,8 @@ def assert_near(ours: np.ndarray, expected: np.ndarray, message: str, tolerance:
         {"current_state": "reconstructed", "horizon": 0},
         {"rewards_from": "rp", "current_state": "reconstructed", "td_lambda": 0.9, "horizon": 2},
         {"horizon": 1, "return_ratio": 0.7},
+        {"return_limit": 0.0},
+        {"return_limit": 0.2, "return_ratio": 3.0},
         {"average": "plain"},
         {"average": "around_mean"},
     ],
@@ -264,3 +266,17 @@ def test_malformed_contexts_are_refused() -> None:
         planner.plan(context)
     with pytest.raises(UserError, match=r"planner\.context_length is 3"):
         planner.plan(make_context(1, [6], context_length=2))
+
+
+def test_no_return_is_asked_for_beyond_the_limit() -> None:
+    seed = fresh_seed()
+    context = make_context(seed, [5, 9], context_length=3)
+
+    def act(**settings: Any) -> np.ndarray:
+        planner, _ = make_planner(seed, "average", **settings)
+        return planner.plan(context, guide="none").actions
+
+    far = act(return_limit=0.5, return_ratio=50.0)
+    np.testing.assert_array_equal(far, act(return_limit=0.5, return_ratio=80.0))
+    assert np.abs(far - act(return_limit=0.0, return_ratio=50.0)).max() > 1e-4
+    np.testing.assert_array_equal(act(return_limit=0.0), act(return_limit=1e6))
