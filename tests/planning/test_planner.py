@@ -273,7 +273,7 @@ def test_no_return_is_asked_for_beyond_the_limit() -> None:
     context = make_context(seed, [5, 9], context_length=3)
 
     def act(**settings: Any) -> np.ndarray:
-        planner, _ = make_planner(seed, "average", **settings)
+        planner, _ = make_planner(seed, "sum", return_prompt="best", **settings)
         return planner.plan(context, guide="none").actions
 
     far = act(return_limit=0.5, return_ratio=50.0)
