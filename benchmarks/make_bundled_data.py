@@ -40,15 +40,10 @@ class Take:
 
 DEFAULT_TAKES = (
     Take(REPLAY, 0, 100, 60),
-    Take(REPLAY, 100, 300, 40),
-    Take(REPLAY, 300, 500, 50),
-    Take(REPLAY, 500, 750, 60),
-    Take(REPLAY, 750, 1000, 30),
-    Take(REPLAY, 1000, 4000, 21),
-    Take(MEDIUM, 1000, 1500, 8),
-    Take(MEDIUM, 1500, 2000, 6),
-    Take(MEDIUM, 2000, 2500, 5),
-    Take(MEDIUM, 2500, 4000, 4),
+    Take(REPLAY, 100, 300, 60),
+    Take(REPLAY, 300, 500, 80),
+    Take(REPLAY, 500, 750, 123),
+    Take(REPLAY, 750, 4000, 200),
 )
 
 
