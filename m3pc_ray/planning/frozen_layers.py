@@ -119,11 +119,11 @@ class FrozenLayer:
         x = x + self.attention_output(attended)
         return x + self.feedforward_out(functional.gelu(self.feedforward_in(self.feedforward_norm(x))))
 
-    def __call__(self, x: Tensor, projected: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, projected: Tensor | None = None) -> Tensor:
         """The whole layer, (S, R, width) -> (S, R, width)."""
         projected = self.project(x) if projected is None else projected
         width = x.shape[-1]
-        return self.finish(x, self.attend(projected[..., :width], projected[..., width:], bias=bias))
+        return self.finish(x, self.attend(projected[..., :width], projected[..., width:]))
 
 
 class FrozenHead:

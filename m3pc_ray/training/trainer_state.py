@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from m3pc_ray.critic.trainer import IQLTrainer
+from m3pc_ray.errors import UserError
 from m3pc_ray.training.assemble import Models
 from m3pc_ray.training.btm_trainer import BTMTrainer
 from m3pc_ray.training.checkpoints import Tensors
@@ -28,9 +29,19 @@ def pack_training(models: Models, btm: BTMTrainer, critic: IQLTrainer) -> tuple[
 
 
 def restore_optimizers(trainer: BTMTrainer | IQLTrainer, tensors: Tensors, packed: Mapping[str, Any]) -> None:
-    """A trainer's optimizers as `pack_training` had them."""
+    """A trainer's optimizers as `pack_training` had them.
+
+    Raises:
+        UserError: their parameters are laid out differently, as in runs of an earlier version.
+    """
     for name, optimizer in trainer.optimizers().items():
-        unpack_optimizer(optimizer, tensors.get(name, {}), packed[name])
+        try:
+            unpack_optimizer(optimizer, tensors.get(name, {}), packed[name])
+        except ValueError as error:
+            raise UserError(
+                f"checkpoint: {name} was written by another version of m3pc_ray ({error}); it can be evaluated, but to "
+                "go on training, pretrain anew"
+            ) from error
 
 
 def restore_multiplier(trainer: BTMTrainer, tensors: Tensors) -> None:

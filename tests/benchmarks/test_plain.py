@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from m3pc_ray.benchmarks import critic as critic_benchmark
-from m3pc_ray.benchmarks import measuring, planner, pretrain, replay
+from m3pc_ray.benchmarks import measuring, planner, pretrain, replay, rollout
 from m3pc_ray.benchmarks.plain.critic import PlainIQL
 from m3pc_ray.benchmarks.plain.model import PlainModel
 from m3pc_ray.benchmarks.synthetic import ACTION_DIM, OBSERVATION_DIM, make_trajectories, unit_statistics
@@ -118,3 +118,14 @@ def test_every_case_runs():
         for case in module.cases(arguments):
             case.ours()
             case.plain()
+
+
+def test_both_finetuning_loops_take_steps_and_do_their_updates():
+    arguments = argparse.Namespace(device="cpu", threads=1, workers=1, candidates=4)
+    for case in rollout.cases(arguments):
+        assert case.ours_units > 0
+        case.ours()
+        case.plain()
+        loop = case.plain.__closure__[0].cell_contents
+        assert loop.steps == rollout.PLAIN_STEPS
+        assert loop.updates == {"model": 2, "critic": 20}  # 0.2 and 2 a step

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from m3pc_ray.config import RunConfig
+from m3pc_ray.config import CriticConfig, RunConfig
+from m3pc_ray.critic.iql import IQLCritic
+from m3pc_ray.critic.trainer import IQLTrainer
+from m3pc_ray.errors import UserError
 from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.training.state import (
@@ -18,6 +21,7 @@ from m3pc_ray.training.state import (
     unpack_optimizer,
     unpack_torch_generator,
 )
+from m3pc_ray.training.trainer_state import restore_optimizers
 
 OPTIMIZERS = {
     "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=2e-3, betas=(0.9, 0.99), weight_decay=5e-3),
@@ -113,3 +117,12 @@ def test_torchs_global_generator_continues():
         torch.manual_seed(99)
         unpack_torch_generator(packed)
         assert torch.equal(torch.rand(4), expected)
+
+
+def test_optimizers_of_another_layout_are_one_clear_error() -> None:
+    config = CriticConfig(hidden_width=8)
+    critic = IQLCritic(3, 2, config, np.zeros(3), np.ones(3))
+    apart = torch.optim.Adam(critic.q.parameters())
+    tensors, packed = pack_optimizer(apart)
+    with pytest.raises(UserError, match="critic_optimizer was written by another version"):
+        restore_optimizers(IQLTrainer(critic, config), {"critic_optimizer": tensors}, {"critic_optimizer": packed})
