@@ -35,6 +35,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     },
     "learning rate 1e-3": {"pretrain.learning_rate": 1e-3},
     "learning rate 4e-3": {"pretrain.learning_rate": 4e-3},
+    "learning rate 8e-3": {"pretrain.learning_rate": 8e-3},
     "batch 128": {"pretrain.batch_size": 128},
     "batch 512": {"pretrain.batch_size": 512},
     "1 mask group": {"masks.groups": 1},
