@@ -46,5 +46,6 @@ class FastScorer:
         inputs = torch.cat([(observations - self._mean) / self._std, actions], dim=-1).flatten(0, -2)
         hidden = torch.baddbmm(self._biases[0], inputs.expand(members, *inputs.shape), self._weights[0]).relu_()
         hidden = torch.bmm(hidden.to(self._dtype), self._weights[1]).float().add_(self._biases[1]).relu_()
-        values = torch.baddbmm(self._biases[2], hidden, self._weights[2]).amin(0)
+        # One column is no matrix: torch's batched product takes six times as long over it as multiplying and adding.
+        values = ((hidden * self._weights[2].transpose(1, 2)).sum(-1) + self._biases[2].squeeze(-1)).amin(0)
         return (self._value_mean + self._value_std * values).view(leading)
