@@ -121,7 +121,7 @@ class PretrainConfig:
     """Adam's learning rate for the logarithm of the multiplier."""
     precision: Precision = "auto"
     """Matrix products of training; auto: bfloat16 where it is measured faster, with float32 master weights."""
-    utility_unit_power: float = 0.25
+    utility_unit_power: float = 0.33
     """planner.utility_unit_* become the utilities' mean spread on states of the data to this power, measured at the
     end. 0: plain utilities (the paper), 1: standardised ones; docs/results.md shows why neither fits every data set."""
     log_every: int = 50
@@ -174,7 +174,7 @@ class PlannerConfig:
     """lambda of the utility (eq. 3)."""
     utility_sharpness_return: float = 0.02
     """xi of the softmax over utilities (eq. 4) with guide `return`, for utilities divided by utility_unit_return."""
-    utility_sharpness_critic: float = 0.66
+    utility_sharpness_critic: float = 0.72
     """xi of the softmax over utilities (eq. 4) with guide `critic`, for utilities divided by utility_unit_critic."""
     utility_unit_return: float = 1.0
     """Unit of those utilities; pretraining measures it, see pretrain.utility_unit_power (the paper: 1)."""

@@ -26,7 +26,8 @@ from m3pc_ray.model.allocation import keep_freed_memory
 from m3pc_ray.model.distribution import SquashedGaussian
 from m3pc_ray.model.masks import ACTIONS, MODALITIES, RETURNS, STATES
 from m3pc_ray.model.network import TrajectoryModel, causal_bias
-from m3pc_ray.planning.frozen_layers import Beyond, FrozenHead, FrozenLayer, FrozenLinear, FrozenNorm, frozen
+from m3pc_ray.planning.frozen_layers import Beyond, FrozenHead, FrozenLayer, FrozenNorm
+from m3pc_ray.planning.frozen_linear import FrozenLinear, frozen
 from m3pc_ray.planning.inference import Queries, Window
 
 CHUNK_BYTES = 2**22

@@ -11,20 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from m3pc_ray.model.network import LayerNorm, Linear, RegressionHead, TransformerLayer
-
-
-@dataclass(frozen=True)
-class FrozenLinear:
-    weight: Tensor
-    bias: Tensor
-
-    @classmethod
-    def of(cls, module: Linear, dtype: torch.dtype, device: torch.device) -> FrozenLinear:
-        return cls(frozen(module.weight, dtype, device), frozen(module.bias, dtype, device))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
+from m3pc_ray.model.network import LayerNorm, RegressionHead, TransformerLayer
+from m3pc_ray.planning.frozen_linear import FrozenLinear, frozen
 
 
 @dataclass(frozen=True)
@@ -116,8 +104,8 @@ class FrozenLayer:
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Both residual branches: the attention's output product and the feed-forward block."""
-        x = x + self.attention_output(attended)
-        return x + self.feedforward_out(functional.gelu(self.feedforward_in(self.feedforward_norm(x))))
+        x = self.attention_output.added_to(x, attended)
+        return self.feedforward_out.added_to(x, self.feedforward_in.gelu(self.feedforward_norm(x)))
 
     def __call__(self, x: Tensor, projected: Tensor | None = None) -> Tensor:
         """The whole layer, (S, R, width) -> (S, R, width)."""
@@ -135,12 +123,7 @@ class FrozenHead:
         self.output = FrozenLinear.of(module.output, torch.float32, device)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.output(functional.gelu(self.hidden(self.norm(x))).float())
-
-
-def frozen(values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A copy that later changes of the weights do not reach."""
-    return values.detach().to(device=device, dtype=dtype, copy=True)
+        return self.output(self.hidden.gelu(self.norm(x)).float())
 
 
 def _softmax_of_keys(scores: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from m3pc_ray.critic.iql import IQLCritic
+from m3pc_ray.critic.iql import IQLCritic, ParallelMLP
+from m3pc_ray.planning.frozen_linear import FrozenLinear, frozen
 
 
 class Scorer(Protocol):
@@ -21,8 +23,8 @@ class Scorer(Protocol):
 class FastScorer:
     """`IQLCritic.q_min` on a snapshot of the weights.
 
-    In bfloat16 only the product between the hidden layers is low precision: nine tenths of the work. Inputs, sums and
-    the output stay float32, since Qs of hundreds that differ by less than 1 must keep their order. Measured on two
+    In bfloat16 only the product between the hidden layers is low precision: nine tenths of the work. Inputs and the
+    output stay float32, since Qs of hundreds that differ by less than 1 must keep their order. Measured on two
     trained Hopper runs: the noise is 1 to 4 % of the utilities' spread within a decision, less than the model's own.
     """
 
@@ -34,18 +36,40 @@ class FastScorer:
     def refresh(self) -> None:
         """Takes over the present weights."""
         network = self._source.q_target if self._source.score_with_target else self._source.q
-        self._weights = [weight.detach().clone() for weight in network.weights]
-        self._biases = [bias.detach().clone() for bias in network.biases]
-        self._weights[1] = self._weights[1].to(self._dtype)
+        self._members = [_Member.of(network, index, self._dtype) for index in range(network.weights[0].shape[0])]
         self._mean, self._std = self._source.states_mean.clone(), self._source.states_std.clone()
         self._value_mean, self._value_std = self._source.value_mean.clone(), self._source.value_std.clone()
 
     @torch.inference_mode()
     def q_min(self, observations: Tensor, actions: Tensor) -> Tensor:
-        leading, members = observations.shape[:-1], self._weights[0].shape[0]
+        leading = observations.shape[:-1]
         inputs = torch.cat([(observations - self._mean) / self._std, actions], dim=-1).flatten(0, -2)
-        hidden = torch.baddbmm(self._biases[0], inputs.expand(members, *inputs.shape), self._weights[0]).relu_()
-        hidden = torch.bmm(hidden.to(self._dtype), self._weights[1]).float().add_(self._biases[1]).relu_()
-        # One column is no matrix: torch's batched product takes six times as long over it as multiplying and adding.
-        values = ((hidden * self._weights[2].transpose(1, 2)).sum(-1) + self._biases[2].squeeze(-1)).amin(0)
+        values = self._members[0].value(inputs)
+        for member in self._members[1:]:
+            values = torch.minimum(values, member.value(inputs))
         return (self._value_mean + self._value_std * values).view(leading)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One of the Q networks."""
+
+    first: FrozenLinear
+    second: FrozenLinear
+    last_weight: Tensor  # (hidden_width,)
+    last_bias: Tensor  # (1,)
+
+    @classmethod
+    def of(cls, network: ParallelMLP, index: int, dtype: torch.dtype) -> _Member:
+        weights = [parameter[index].detach() for parameter in network.weights]
+        biases = [parameter[index].detach() for parameter in network.biases]
+        device = weights[0].device
+        first, second = (
+            FrozenLinear(frozen(weights[layer].T, kind, device).contiguous(), frozen(biases[layer][0], kind, device))
+            for layer, kind in ((0, torch.float32), (1, dtype))
+        )
+        return cls(first, second, weights[2][:, 0].clone(), biases[2][0].clone())
+
+    def value(self, inputs: Tensor) -> Tensor:
+        hidden = self.second.relu(self.first.relu(inputs).to(self.second.weight.dtype))
+        return torch.mv(hidden.float(), self.last_weight) + self.last_bias

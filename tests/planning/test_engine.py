@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from m3pc_ray.model.network import TrajectoryModel
+from m3pc_ray.planning import frozen_linear
 from m3pc_ray.planning.engine import FastInference
 from m3pc_ray.planning.inference import Window
 from m3pc_ray.planning.oracle import PlainInference
@@ -129,3 +130,8 @@ def test_dropout_plays_no_part() -> None:
     first, second = PlainInference(model).propose(window, 2).mean, FastInference(model).propose(window, 2).mean
     assert_close(second, first, "dropout")
     assert model.training, "the caller's model keeps its mode"
+
+
+def test_without_fused_products_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen_linear, "_fuses", lambda dtype: False)
+    check_all_questions(make_model(fresh_seed()), t=3, batch=2, num_candidates=5)
