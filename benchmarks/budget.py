@@ -51,8 +51,6 @@ def measure(arguments: argparse.Namespace, describe: Callable[[str], None]) -> l
         agent = Agent.from_models(models, guide, config=settings)
         (row,) = evaluate_planners(agent, [guide], evaluation)
         rows.append({"case": case, "candidates": count, "horizon_scored": horizon, **row})
-    if arguments.figure:
-        draw(rows, arguments.figure)
     return rows
 
 

@@ -62,7 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", type=float, default=120.0, metavar="S", help="CPU-seconds each (default: 120)")
     parser.add_argument("--points", type=int, default=4, help="validations within the budget (default: 4)")
     parser.add_argument(
-        "--candidate", action="append", choices=CANDIDATES, metavar="NAME", help="repeatable (default: all)"
+        "--candidate",
+        action="append",
+        metavar="NAME",
+        help="repeatable (default: all): "
+        + "; ".join(CANDIDATES)
+        + "; or settings such as pretrain.learning_rate=4e-3,pretrain.batch_size=128",
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, masks and batches (default: 0)")
     parser.add_argument("--figure", metavar="FILE", help="draw errors against CPU-seconds into this PNG")
@@ -73,6 +78,7 @@ def measure(arguments: argparse.Namespace, describe: Callable[[str], None]) -> l
     if arguments.budget <= 0 or arguments.points < 1:
         raise UserError("--budget must be above 0 and --points at least 1")
     chosen = arguments.candidate or (list(CANDIDATES)[:2] if arguments.quick else list(CANDIDATES))
+    changes = {name: settings_of(name) for name in chosen}
     budget = min(arguments.budget, 8.0) if arguments.quick else arguments.budget
     rows = []
     for reference in arguments.dataset or ["bundled/hopper"]:
@@ -80,12 +86,22 @@ def measure(arguments: argparse.Namespace, describe: Callable[[str], None]) -> l
         for name in chosen:
             describe(f"{trajectories.metadata.name}: {name}")
             settings = {"data.dataset": reference, "seed": arguments.seed, "device": arguments.device}
-            config = with_settings(RunConfig(), settings | CANDIDATES[name])
+            config = with_settings(RunConfig(), settings | changes[name])
             for row in train(config, trajectories, budget, arguments.points):
                 rows.append({"case": f"{trajectories.metadata.name}: {name}", "dataset": reference, **row})
-    if arguments.figure:
-        draw(rows, arguments.figure)
     return rows
+
+
+def settings_of(candidate: str) -> dict[str, Any]:
+    """Settings of a candidate by its name, or as they stand in it: `name=value,...`. Raises UserError for neither."""
+    if candidate in CANDIDATES:
+        return CANDIDATES[candidate]
+    pairs = [part.partition("=") for part in candidate.split(",")]
+    if not all(separator for _, separator, _ in pairs):
+        raise UserError(f"--candidate is {candidate!r}; it must be one of {', '.join(CANDIDATES)}, or name=value,...")
+    settings = {name.strip(): value.strip() for name, _, value in pairs}
+    with_settings(RunConfig(), settings)  # so that a mistake in the last candidate costs no training
+    return settings
 
 
 def train(config: RunConfig, trajectories: Trajectories, budget: float, points: int) -> list[dict[str, Any]]:

@@ -27,12 +27,23 @@ from .synthetic import ACTION_DIM, OBSERVATION_DIM, TIME_LIMIT, unit_statistics
 
 SEGMENT_LENGTH, PAPER_CONTEXT = 8, 4
 
+SIZE = ("width", "candidates", "horizon", "environments")
 QUICK = ((512, 625, 4, 1), (128, 625, 4, 1))
-"""(width, N, h, environments)"""
+"""Values of `SIZE`."""
 WIDTHS = ((128, 625, 4, 1), (256, 625, 4, 1), (512, 625, 4, 1))
 CANDIDATES = tuple((128, count, 4, 1) for count in (16, 64, 128, 256, 625, 1250))
 HORIZONS = tuple((128, 625, horizon, 1) for horizon in range(1, 9))
 ENVIRONMENTS = tuple((128, 128, 4, count) for count in (1, 2, 4, 8, 16, 32))
+
+
+COMMON = {"width": 128, "candidates": 625, "horizon": 4, "environments": 1}
+"""What stays the same in the figure while one of them varies."""
+AXES = {
+    "width": "width",
+    "candidates": "candidates N",
+    "horizon": "planned steps h",
+    "environments": "environments B, N 128",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--guide", choices=("return", "critic"), default="critic", help="what scores candidates (default: critic)"
     )
+    parser.add_argument("--figure", metavar="FILE", help="draw seconds a decision over width, N, h and B into this PNG")
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[Case]:
@@ -115,7 +127,7 @@ def _case(size: tuple[int, int, int, int], precision: Any, arguments: argparse.N
         ours_units=environments,
         plain_units=environments,
         arithmetic_unit=("width² multiply-adds a candidate", 2.0 * width**2 * candidates),
-        extra={"guide": guide},
+        extra={"guide": guide, "precision": precision, **dict(zip(SIZE, size, strict=True))},
     )
 
 
@@ -161,3 +173,37 @@ def _batched_case(precision: Any, arguments: argparse.Namespace) -> Case:
         arithmetic_unit=("width² multiply-adds a candidate", 2.0 * 128**2 * 128),
         extra={"guide": arguments.guide},
     )
+
+
+def draw(rows: list[dict[str, Any]], path: str) -> None:
+    """Seconds a decision over each of width, N, h and B, the others as in `COMMON`."""
+    from m3pc_ray.report.style import figure
+
+    sized = [row for row in rows if "width" in row]
+    latent = [row["plain_s"] for row in rows if "latent planner" in row["case"]]
+    with figure(path, columns=len(SIZE), width=12.0, height=3.2) as axes:
+        for axis, varied in zip(axes, SIZE, strict=True):
+            fixed = COMMON | ({"candidates": 128} if varied == "environments" else {})
+            line = [row for row in sized if all(row[name] == fixed[name] for name in SIZE if name != varied)]
+            line.sort(key=lambda row: row[varied])
+            for precision, colour in (("float32", "#4477aa"), ("bfloat16", "#cc3311")):
+                ours = [row for row in line if row["precision"] == precision]
+                axis.plot(
+                    [row[varied] for row in ours],
+                    [row["ours_s"] for row in ours],
+                    "o-",
+                    color=colour,
+                    label=f"ours, {precision}",
+                )
+            plain = [row for row in line if row["precision"] == "float32"]
+            axis.plot(
+                [row[varied] for row in plain], [row["plain_s"] for row in plain], "s--", color="#777777", label="plain"
+            )
+            if latent and varied == "width":
+                axis.axhline(min(latent), color="#228833", linestyle=":", label="latent planner, TD-MPC2's size")
+            axis.set_yscale("log")
+            if varied != "horizon":
+                axis.set_xscale("log", base=2)
+            axis.set_xlabel(AXES[varied])
+        axes[0].set_ylabel("seconds a decision")
+        axes[0].legend()

@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         own.add_argument("--quick", action="store_true", help="the cases that matter most, within 50 seconds")
-        own.add_argument("--seconds", type=float, metavar="S", help="time given to each case (default: 10; quick: 3)")
+        if not hasattr(module, "measure"):  # those choose their own time
+            own.add_argument("--seconds", type=float, metavar="S", help="for each case (default: 10; quick: 3)")
         own.add_argument("--threads", type=int, default=1, metavar="K", help="CPU threads of torch (default: 1)")
         own.add_argument("--device", default="cpu", help="torch device (default: cpu)")
         own.add_argument("--json", metavar="FILE", help='also write {"rows": [...], "environment": {...}}')
@@ -68,7 +69,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--device is {arguments.device}, but torch sees no CUDA device here")
     torch.set_num_threads(arguments.threads)
     module, measuring = _load(arguments.benchmark), _load("measuring")
-    seconds = arguments.seconds if arguments.seconds is not None else 3.0 if arguments.quick else 10.0
     console = Console()
     rows: list[dict[str, Any]] = []
     with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         if hasattr(module, "measure"):
             rows = module.measure(arguments, lambda name: progress.update(task, description=name))
         else:
+            seconds = arguments.seconds if arguments.seconds is not None else 3.0 if arguments.quick else 10.0
             for case in module.cases(arguments):
                 progress.update(task, description=case.name)
                 rows.append(measuring.compare(case, seconds))
@@ -85,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     console.print("  ".join(f"{name} {value}" for name, value in environment.items() if value is not None))
     if arguments.json is not None:
         write_rows(arguments.json, rows, environment=environment)
+    if getattr(arguments, "figure", None) is not None:
+        module.draw(rows, arguments.figure)
     return 0
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from m3pc_ray.benchmarks import learning
+from m3pc_ray.benchmarks import learning, planner
 from m3pc_ray.cli import main
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import with_settings
@@ -23,6 +23,13 @@ def test_every_candidate_trains_for_its_budget(name: str) -> None:
     assert 0.1 <= rows[0]["cpu_s"] < rows[1]["cpu_s"]
     assert 0 < rows[0]["steps"] < rows[1]["steps"]
     assert all(row[key] > 0 for row in rows for key, _ in learning.SHOWN)
+
+
+def test_candidates_of_ones_own() -> None:
+    settings = learning.settings_of("pretrain.learning_rate=4e-3, pretrain.batch_size=128")
+    config = with_settings(RunConfig(), settings)
+    assert (config.pretrain.learning_rate, config.pretrain.batch_size) == (4e-3, 128)
+    assert learning.settings_of("batch 128") == {"pretrain.batch_size": 128}
 
 
 def test_training_lowers_the_errors() -> None:
@@ -76,6 +83,24 @@ def test_one_case_of_the_planner(tmp_path, capsys) -> None:
     assert "width² multiply-adds" in " ".join(capsys.readouterr().out.split())
 
 
+def test_costs_of_the_planner_are_drawn(tmp_path) -> None:
+    sizes = dict.fromkeys([*planner.WIDTHS, *planner.CANDIDATES, *planner.HORIZONS, *planner.ENVIRONMENTS])
+    rows = [
+        {
+            "case": "one",
+            "precision": precision,
+            "ours_s": 0.1,
+            "plain_s": 1.0,
+            **dict(zip(planner.SIZE, size, strict=True)),
+        }
+        for size in sizes
+        for precision in ("float32", "bfloat16")
+    ]
+    rows.append({"case": "width 128 against a latent planner of TD-MPC2's size", "plain_s": 0.5})
+    planner.draw(rows, str(tmp_path / "planner.png"))
+    assert (tmp_path / "planner.png").stat().st_size > 20_000
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -83,6 +108,9 @@ def test_one_case_of_the_planner(tmp_path, capsys) -> None:
         (["replay", "--threads", "0"], "--threads is 0; it must be at least 1"),
         (["replay", "--device", "abacus"], "--device is 'abacus'"),
         (["learning", "--budget", "0"], "--budget must be above 0"),
+        (["learning", "--candidate", "preset", "--candidate", "adamw"], "--candidate is 'adamw'"),
+        (["learning", "--candidate", "pretrain.learning_rat=1"], "did you mean pretrain.learning_rate"),
+        (["learning", "--candidate", "pretrain.batch_size=much"], "pretrain.batch_size"),
         (["budget", "--run", "nowhere"], "nowhere"),
     ],
 )
