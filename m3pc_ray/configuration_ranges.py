@@ -85,6 +85,7 @@ RANGES: dict[str, str] = {
     "online.rate_tolerance_steps": _COUNT,
     "online.btm_batch_size": _COUNT,
     "online.btm_learning_rate": _POSITIVE,
+    "online.sharpness_factor": _POSITIVE,
     "online.critic_learning_rate": _POSITIVE,
     "online.offline_episodes": _COUNT,
     "online.replay_capacity": _COUNT,

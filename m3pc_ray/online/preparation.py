@@ -15,9 +15,11 @@ from m3pc_ray.training.run_folder import RunFolder
 FIXED_SETTINGS = ("model.", "critic.hidden_width", "data.return_scale", "data.time_limit")
 """Settings that the pretrained weights depend on; a run made from them cannot change these."""
 
+SHARPNESS = ("planner.utility_sharpness_return", "planner.utility_sharpness_critic")
+
 
 def finetune_config(source: RunFolder, overrides: dict[str, Any]) -> RunConfig:
-    """The configuration of a run that continues `source`.
+    """The configuration of a run that continues `source`, `online.sharpness_factor` applied to what is not overridden.
 
     Raises:
         UserError: an override would not fit the pretrained weights, or is no valid setting.
@@ -27,6 +29,9 @@ def finetune_config(source: RunFolder, overrides: dict[str, Any]) -> RunConfig:
     for name in overrides:
         if name.startswith(FIXED_SETTINGS) and _value(config, name) != _value(changed, name):
             raise UserError(f"{name}: fixed by the pretrained weights of {source.path}; pretrain anew to change it")
+    factor = changed.online.sharpness_factor
+    scaled = {name: _value(changed, name) * factor for name in SHARPNESS if name not in overrides}
+    changed = with_settings(changed, {**scaled, "online.sharpness_factor": 1.0})
     dataset = Path(changed.data.dataset).expanduser()
     if dataset.exists():  # roles on other nodes and a later resume have other working folders
         changed = with_settings(changed, {"data.dataset": str(dataset.resolve())})
