@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--guide", choices=("return", "critic"), default="critic", help="what scores candidates (default: critic)"
     )
+    parser.add_argument(
+        "--encoder", choices=("full", "causal"), default="full", help="model.encoder_attention (default: full)"
+    )
     parser.add_argument("--figure", metavar="FILE", help="draw seconds a decision over width, N, h and B into this PNG")
 
 
@@ -77,11 +80,12 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
 
 
 def make_planner(
-    width: int, settings: PlannerConfig, device: str = "cpu", segment_length: int = SEGMENT_LENGTH
+    width: int, settings: PlannerConfig, device: str = "cpu", encoder_attention: Any = "full"
 ) -> ForwardPlanner:
     """A planner of Hopper's sizes with random weights, the same for every settings."""
     torch.manual_seed(0)
-    config, statistics = ModelConfig(width=width, segment_length=segment_length), unit_statistics()
+    config = ModelConfig(width=width, segment_length=SEGMENT_LENGTH, encoder_attention=encoder_attention)
+    statistics = unit_statistics()
     model = TrajectoryModel(OBSERVATION_DIM, ACTION_DIM, config, statistics)
     critic = IQLCritic(OBSERVATION_DIM, ACTION_DIM, CriticConfig(), statistics.states_mean, statistics.states_std)
     prompt = ReturnPrompt(np.full(TIME_LIMIT, 3.0, dtype=np.float32), 3000.0, "average", TIME_LIMIT)
@@ -107,16 +111,16 @@ def _settings(precision: Any, candidates: int, horizon: int) -> PlannerConfig:
     return PlannerConfig(num_candidates=candidates, horizon=horizon, context_length=context_length, precision=precision)
 
 
-def _pair(width: int, settings: PlannerConfig, device: str) -> tuple[ForwardPlanner, ForwardPlanner]:
+def _pair(width: int, settings: PlannerConfig, device: str, encoder: Any) -> tuple[ForwardPlanner, ForwardPlanner]:
     plain = replace(settings, engine="plain", precision="float32")
-    return make_planner(width, settings, device), make_planner(width, plain, device)
+    return make_planner(width, settings, device, encoder), make_planner(width, plain, device, encoder)
 
 
 def _case(size: tuple[int, int, int, int], precision: Any, arguments: argparse.Namespace) -> Case:
     width, candidates, horizon, environments = size
     guide: Guide = arguments.guide
     settings = _settings(precision, candidates, horizon)
-    ours, plain = _pair(width, settings, arguments.device)
+    ours, plain = _pair(width, settings, arguments.device, arguments.encoder)
     context = make_context(environments, settings.context_length)
     return Case(
         name=f"width {width} {precision} N {candidates} h {horizon} B {environments}",
@@ -135,7 +139,7 @@ def _latent_case(width: int, arguments: argparse.Namespace) -> Case:
     """M³PC against a planner that samples in a latent space, float32, both at their published settings."""
     settings = _settings("float32", 625, 4)
     planner, latent = (
-        make_planner(width, settings, arguments.device),
+        make_planner(width, settings, arguments.device, arguments.encoder),
         LatentPlanner(OBSERVATION_DIM, ACTION_DIM, arguments.device),
     )
     context = make_context(1, settings.context_length)
@@ -154,7 +158,7 @@ def _latent_case(width: int, arguments: argparse.Namespace) -> Case:
 def _batched_case(precision: Any, arguments: argparse.Namespace) -> Case:
     """Eight environments in one call against eight calls, both with the engine; seconds an environment."""
     settings = _settings(precision, 128, 4)
-    planner = make_planner(128, settings, arguments.device)
+    planner = make_planner(128, settings, arguments.device, arguments.encoder)
     context = make_context(8, settings.context_length)
     single = [context.select(np.array([row])) for row in range(8)]
 
