@@ -249,7 +249,7 @@ class OnlineConfig:
     """Guide of the exploring planner."""
     num_candidates: int = 64
     """Candidates of the exploring planner."""
-    sharpness_factor: float = 0.75
+    sharpness_factor: float = 0.5
     """Factor on planner.utility_sharpness_*, applied once, when the finetuned run is made: what finetuning has improved
     stands nearer to the edge of its data (docs/results.md). 1: as offline (the paper)."""
     fragment_steps: int = 50
