@@ -17,7 +17,9 @@ from m3pc_ray.critic.trainer import losses
 from m3pc_ray.model.masks import MODALITIES, random_mask
 from m3pc_ray.model.network import TrajectoryModel
 
-QUICK = argparse.Namespace(quick=True, device="cpu", width=None, guide="critic", precision="auto", batch=256)
+QUICK = argparse.Namespace(
+    quick=True, device="cpu", width=None, guide="critic", precision="auto", batch=256, encoder="full"
+)
 
 
 @torch.no_grad()
