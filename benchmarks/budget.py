@@ -74,7 +74,7 @@ def draw(rows: list[dict[str, Any]], path: str) -> None:
 
     with figure(path, width=6.0, height=4.0) as (axis,):
         alone = rows[0]
-        axis.axhline(alone["score_mean"], color="#4477aa", label="single mask")
+        axis.axhline(alone["score_mean"], color="#777777", linestyle="--", label="single mask")
         for horizon in dict.fromkeys(row["horizon_scored"] for row in rows[1:]):
             line = [row for row in rows[1:] if row["horizon_scored"] == horizon]
             speed, score = [row["decisions_per_s"] for row in line], [row["score_mean"] for row in line]
