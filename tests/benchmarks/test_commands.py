@@ -6,10 +6,12 @@ import json
 import pytest
 
 from m3pc_ray.benchmarks import learning, planner
+from m3pc_ray.benchmarks import precision as bench_precision
 from m3pc_ray.cli import main
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import with_settings
 from m3pc_ray.trajectories.resolve import load
+from m3pc_ray.trajectories.store import write_store
 from tests.tiny_run import make_tiny_run, random_hopper_episodes
 
 SMALL = {"model.width": 16, "model.heads": 2, "pretrain.batch_size": 8, "device": "cpu"}
@@ -73,8 +75,28 @@ def test_budget_of_a_run(tmp_path, capsys) -> None:
     assert "decisions/s" in capsys.readouterr().out
 
 
-def test_one_case_of_the_planner(tmp_path, capsys) -> None:
-    command = ["bench", "planner", "--width", "16", "--candidates", "4", "--seconds", "0.1"]
+def test_what_the_precision_changes(tmp_path, capsys) -> None:
+    run = make_tiny_run(tmp_path / "run")
+    data = tmp_path / "data"
+    write_store(random_hopper_episodes(), data)
+    run.write_config(with_settings(run.config(), {"data.dataset": str(data)}))
+    command = ["bench", "precision", "--run", str(run.path), "--episodes", "2"]
+    assert main([*command, "--json", str(tmp_path / "p.json")]) == 0
+    rows = {row["case"]: row for row in json.loads((tmp_path / "p.json").read_text())["rows"]}
+    assert list(rows) == [
+        f"{guide} {precision}" for guide in ("critic", "return") for precision in bench_precision.PRECISIONS
+    ]
+    for guide in ("critic", "return"):
+        exact, rough = rows[f"{guide} float32"], rows[f"{guide} bfloat16"]
+        assert exact["action_difference_max"] < 1e-4 < rough["action_difference_max"]
+        assert exact["utility_correlation_min"] > 0.999 > rough["utility_correlation_min"]
+        assert exact["episodes"] == 2
+    assert "against the oracle" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoder", ["full", "causal"])
+def test_one_case_of_the_planner(encoder, tmp_path, capsys) -> None:
+    command = ["bench", "planner", "--width", "16", "--candidates", "4", "--seconds", "0.1", "--encoder", encoder]
     assert main([*command, "--json", str(tmp_path / "p.json")]) == 0
     written = json.loads((tmp_path / "p.json").read_text())
     assert [row["case"] for row in written["rows"]] == [f"width 16 {p} N 4 h 4 B 1" for p in ("float32", "bfloat16")]
