@@ -1,20 +1,25 @@
 """Time of a gradient step of the trajectory model, sampling included.
 
 Ours as `m3pc pretrain` does it: mask groups, Muon, segments gathered by index, bfloat16 products where they are faster.
-`plain`: torch's transformer layers in float32, one random mask a batch, AdamW, segments cut out of a list of episodes
-one by one (plain/model.py, plain/replay.py). The two optimizers and mask mixes differ on purpose: it is the step that
-is timed, with what each does to learn.
+`plain`: torch's transformer layers in float32, one mask a batch, AdamW, segments cut out of a list of episodes one by
+one (plain/model.py, plain/replay.py).
+
+A step costs what its masks show, so both get the same: masks A and B are drawn, ours takes two steps with half of a
+batch under each, plain one step under A and one under B. They are random masks as the authors train; a last row has the
+mix of the preset, test-time masks among them.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from m3pc_ray.config import MaskConfig, ModelConfig, PretrainConfig
+from m3pc_ray.model.masks import draw_masks
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.training.btm_trainer import BTMTrainer
@@ -31,6 +36,7 @@ SIZES = ((128, 256), (128, 512), (256, 512), (512, 512))
 QUICK = ((128, 512),)
 STORED_STEPS = 100_000
 SEGMENT_LENGTH, PAPER_DROPOUT = 8, 0.1
+MASKS_A_ROUND = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,42 +45,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of our products (default: auto)"
     )
+    parser.add_argument("--compiled", action="store_true", help="our layers through torch.compile")
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[Case]:
-    """Rows `width W batch B`."""
+    """Rows `width W batch B`, and one with the preset's masks."""
     if arguments.width is not None:
         sizes: tuple[tuple[int, int], ...] = ((arguments.width, arguments.batch),)
     else:
         sizes = QUICK if arguments.quick else SIZES
     trajectories = make_trajectories(STORED_STEPS)
+    suffix = " compiled" if arguments.compiled else ""
+    random_masks = MaskConfig(groups=MASKS_A_ROUND, test_mask_fraction=0.0)
     for width, batch in sizes:
-        yield _case(width, batch, trajectories, arguments)
+        yield _case(f"width {width} batch {batch}{suffix}", width, batch, random_masks, trajectories, arguments)
+    width, batch = sizes[0] if arguments.width is not None else QUICK[0]
+    preset = MaskConfig(groups=MASKS_A_ROUND)
+    yield _case(f"width {width} batch {batch} preset's masks{suffix}", width, batch, preset, trajectories, arguments)
 
 
-def _case(width: int, batch: int, trajectories: Trajectories, arguments: argparse.Namespace) -> Case:
+def _case(
+    name: str, width: int, batch: int, masks: MaskConfig, trajectories: Trajectories, arguments: argparse.Namespace
+) -> Case:
     dtype = resolve_precision(arguments.precision, arguments.device)
     statistics, rng = unit_statistics(), np.random.default_rng(0)
     torch.manual_seed(0)
     model = TrajectoryModel(OBSERVATION_DIM, ACTION_DIM, ModelConfig(width=width), statistics).to(arguments.device)
-    trainer = BTMTrainer(model, PretrainConfig(batch_size=batch), MaskConfig(), dtype, seed=0)
+    settings = PretrainConfig(batch_size=batch, compile_layers=arguments.compiled)
+    trainer = BTMTrainer(model, settings, masks, dtype, seed=0)
     bounds = np.full(ACTION_DIM, 1.0, dtype=np.float32)
     data = SegmentData(
         trajectories, statistics, "average", TIME_LIMIT, SEGMENT_LENGTH, -bounds, bounds, arguments.device
     )
-    plain = PlainTrainer(PlainModel(OBSERVATION_DIM, ACTION_DIM, ModelConfig(width=width, dropout=PAPER_DROPOUT)))
+    plain_model = PlainModel(OBSERVATION_DIM, ACTION_DIM, ModelConfig(width=width, dropout=PAPER_DROPOUT))
+    plain = PlainTrainer(plain_model, masks)
     plain.model.to(arguments.device)
     episodes = plain_episodes(trajectories)
 
-    def step() -> None:
-        tokens, valid = data.sample(rng, batch)
-        trainer.update(tokens, valid, 1.0)
+    rounds = {"ours": itertools.count(), "plain": itertools.count()}
 
-    def plain_step() -> None:
-        tokens = episodes.sample(batch)
-        plain.update({name: values.to(arguments.device) for name, values in tokens.items()})
+    def steps() -> None:
+        number = next(rounds["ours"])
+        for _ in range(MASKS_A_ROUND):
+            trainer.mask_rng = np.random.default_rng(number)  # the same masks in every step of a round
+            tokens, valid = data.sample(rng, batch)
+            trainer.update(tokens, valid, 1.0)
 
-    return Case(f"width {width} batch {batch}", step, plain_step, dtype, arguments.device, batch, batch)
+    def plain_steps() -> None:
+        drawn = draw_masks(np.random.default_rng(next(rounds["plain"])), SEGMENT_LENGTH, masks)
+        for mask in drawn:
+            tokens = episodes.sample(batch)
+            plain.update({name: values.to(arguments.device) for name, values in tokens.items()}, mask)
+
+    sequences = MASKS_A_ROUND * batch
+    return Case(name, steps, plain_steps, dtype, arguments.device, sequences, sequences)
 
 
 def plain_episodes(trajectories: Trajectories) -> EpisodeList:

@@ -1,8 +1,8 @@
 """Online finetuning in one process: environment steps with their updates, against the plain version of the same loop.
 
 Ours is `m3pc finetune --serial` on the bundled data with the sizes of the `cpu` preset, without evaluations. `plain`:
-one environment, the plain planner, critic, model and replays (benchmarks/plain/), the same N, batch sizes and updates
-a step. Both start with all the updates that they owe done.
+one environment, the plain planner, critic, model and replays (benchmarks/plain/), the same N, training masks (one a
+batch), batch sizes and updates a step. Both start with all the updates that they owe done.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _plain_loop(config: RunConfig, trajectories: Trajectories) -> PlainFinetunin
     return PlainFinetuning(
         planner,
         models.metadata.environment_id,
-        PlainTrainer(plain_model),
+        PlainTrainer(plain_model, config.masks),
         PlainIQL(*sizes, config.critic.hidden_width),
         fill_deque(trajectories, trajectories.num_steps + online.replay_capacity),
         plain_episodes(trajectories),

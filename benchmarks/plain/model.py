@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
-from m3pc_ray.config import ModelConfig
-from m3pc_ray.model.masks import ACTIONS, MODALITIES, Mask, random_mask
+from m3pc_ray.config import MaskConfig, ModelConfig
+from m3pc_ray.model.masks import ACTIONS, MODALITIES, Mask, draw_masks
 from m3pc_ray.model.network import TrajectoryModel
 
 
@@ -111,15 +112,22 @@ _NAMES = {
 
 
 class PlainTrainer:
-    """Gradient steps of a `PlainModel`: squared errors, likelihood and entropy of the masked actions, AdamW."""
+    """Gradient steps of a `PlainModel`: squared errors, likelihood and entropy of the masked actions, AdamW.
 
-    def __init__(self, model: PlainModel, entropy_multiplier: float = 0.1, seed: int = 0) -> None:
-        self.model, self.entropy_multiplier = model, entropy_multiplier
+    Args:
+        model: trained in place.
+        masks: which masks are drawn; one for each batch, whatever its `groups`.
+    """
+
+    def __init__(self, model: PlainModel, masks: MaskConfig, entropy_multiplier: float = 0.1, seed: int = 0) -> None:
+        self.model, self.masks, self.entropy_multiplier = model, replace(masks, groups=1), entropy_multiplier
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=5e-3)
         self.rng = np.random.default_rng(seed)
 
-    def update(self, tokens: Mapping[str, Tensor]) -> float:
-        mask = random_mask(self.rng, self.model.config.segment_length)
+    def update(self, tokens: Mapping[str, Tensor], mask: Mask | None = None) -> float:
+        """One step on segments (B, T, dim) by modality; `mask` instead of a drawn one."""
+        if mask is None:
+            (mask,) = draw_masks(self.rng, self.model.config.segment_length, self.masks)
         outputs = self.model(tokens, mask)
         loss = sum((outputs[name] - tokens[name]).square().mean() for name in ("states", "returns", "rewards"))
         shown = torch.from_numpy(mask[ACTIONS])

@@ -18,7 +18,7 @@ from m3pc_ray.model.masks import MODALITIES, random_mask
 from m3pc_ray.model.network import TrajectoryModel
 
 QUICK = argparse.Namespace(
-    quick=True, device="cpu", width=None, guide="critic", precision="auto", batch=256, encoder="full"
+    quick=True, device="cpu", width=None, guide="critic", precision="auto", batch=256, encoder="full", compiled=False
 )
 
 
@@ -110,7 +110,10 @@ def test_names_of_the_rows():
     names = [case.name for case in planner.cases(QUICK)]
     assert "width 512 bfloat16 N 625 h 4 B 1" in names
     assert "width 128 float32 N 625 h 4 B 1" in names
-    assert [case.name for case in pretrain.cases(QUICK)] == ["width 128 batch 512"]
+    assert [case.name for case in pretrain.cases(QUICK)] == [
+        "width 128 batch 512",
+        "width 128 batch 512 preset's masks",
+    ]
 
 
 @pytest.mark.slow
