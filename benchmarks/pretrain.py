@@ -45,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of our products (default: auto)"
     )
-    parser.add_argument("--compiled", action="store_true", help="our layers through torch.compile")
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[Case]:
@@ -55,13 +54,12 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
     else:
         sizes = QUICK if arguments.quick else SIZES
     trajectories = make_trajectories(STORED_STEPS)
-    suffix = " compiled" if arguments.compiled else ""
     random_masks = MaskConfig(groups=MASKS_A_ROUND, test_mask_fraction=0.0)
     for width, batch in sizes:
-        yield _case(f"width {width} batch {batch}{suffix}", width, batch, random_masks, trajectories, arguments)
+        yield _case(f"width {width} batch {batch}", width, batch, random_masks, trajectories, arguments)
     width, batch = sizes[0] if arguments.width is not None else QUICK[0]
     preset = MaskConfig(groups=MASKS_A_ROUND)
-    yield _case(f"width {width} batch {batch} preset's masks{suffix}", width, batch, preset, trajectories, arguments)
+    yield _case(f"width {width} batch {batch} preset's masks", width, batch, preset, trajectories, arguments)
 
 
 def _case(
@@ -71,8 +69,7 @@ def _case(
     statistics, rng = unit_statistics(), np.random.default_rng(0)
     torch.manual_seed(0)
     model = TrajectoryModel(OBSERVATION_DIM, ACTION_DIM, ModelConfig(width=width), statistics).to(arguments.device)
-    settings = PretrainConfig(batch_size=batch, compile_layers=arguments.compiled)
-    trainer = BTMTrainer(model, settings, masks, dtype, seed=0)
+    trainer = BTMTrainer(model, PretrainConfig(batch_size=batch), masks, dtype, seed=0)
     bounds = np.full(ACTION_DIM, 1.0, dtype=np.float32)
     data = SegmentData(
         trajectories, statistics, "average", TIME_LIMIT, SEGMENT_LENGTH, -bounds, bounds, arguments.device

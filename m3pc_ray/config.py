@@ -121,9 +121,6 @@ class PretrainConfig:
     """Adam's learning rate for the logarithm of the multiplier."""
     precision: Precision = "auto"
     """Matrix products of training; auto: bfloat16 where it is measured faster, with float32 master weights."""
-    compile_layers: bool = False
-    """torch.compile of the transformer's layers: about 10 % faster steps on a CPU after 50 s of compiling
-    (docs/performance.md); needs a C++ compiler there."""
     utility_unit_power: float = 0.33
     """planner.utility_unit_* become the utilities' mean spread on states of the data to this power, measured at the
     end. 0: plain utilities (the paper), 1: standardised ones; docs/results.md shows why neither fits every data set."""

@@ -15,7 +15,6 @@ from m3pc_ray.model.allocation import keep_freed_memory
 from m3pc_ray.model.losses import TrainedLosses, group_rows, loss_terms
 from m3pc_ray.model.masks import draw_masks
 from m3pc_ray.model.network import TrajectoryModel
-from m3pc_ray.training.compilation import compile_layers
 from m3pc_ray.training.muon import BatchedMuon
 
 
@@ -55,8 +54,6 @@ class BTMTrainer:
         device = model.modality_embedding.device
         if device.type == "cpu":
             keep_freed_memory()
-        if config.compile_layers:
-            compile_layers(model)
         self.log_multiplier = torch.tensor(math.log(config.entropy_multiplier_init), device=device, requires_grad=True)
         self.entropy_target = -float(model.action_dim) if config.entropy_target is None else config.entropy_target
         hidden = _hidden_matrices(model)

@@ -18,7 +18,7 @@ from m3pc_ray.model.masks import MODALITIES, random_mask
 from m3pc_ray.model.network import TrajectoryModel
 
 QUICK = argparse.Namespace(
-    quick=True, device="cpu", width=None, guide="critic", precision="auto", batch=256, encoder="full", compiled=False
+    quick=True, device="cpu", width=None, guide="critic", precision="auto", batch=256, encoder="full"
 )
 
 
