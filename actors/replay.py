@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import ray
+
 from m3pc_ray.config import RunConfig
 from m3pc_ray.online.exploration import Task
 from m3pc_ray.online.fragments import Fragment
@@ -14,17 +16,23 @@ from m3pc_ray.online.replay_keeper import make_keeper
 class ReplayActor:
     """An async actor: fragments of several workers share one sync of the disk, and none is acknowledged before it.
 
-    Loads no model. The arguments are those of `make_keeper`.
+    Loads no model. The arguments are those of `make_keeper`. Where Ray has restarted this actor, the workers live on
+    and go on with their open episodes; otherwise the run starts, and open episodes are closed as cut.
     """
 
     def __init__(self, run_path: str, config: RunConfig, task: Task, updates: dict[str, int]) -> None:
-        self._keeper = make_keeper(run_path, config, task, updates)
+        self._keeper = make_keeper(run_path, config, task, updates, close_orphans=not _was_restarted())
         self._unsynced: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Task[None] | None = None
 
     async def new_incarnation(self, worker: int) -> int:
-        """A number for a worker that starts; no earlier start of it had it."""
+        """A number for a worker process that starts; episodes of its earlier starts are closed, see `ReplayKeeper`."""
         return self._keeper.new_incarnation(worker)
+
+    async def worker_steps(self, worker: int) -> int:
+        """Steps of a worker in the log, over all its starts; once this returns they survive a power loss."""
+        await self._all_synced()
+        return self._keeper.worker_steps(worker)
 
     async def add(self, fragments: list[Fragment]) -> int:
         """Keep fragments; once this returns they survive a power loss. Returns the steps that were new."""
@@ -33,13 +41,13 @@ class ReplayActor:
         return steps
 
     async def read(self, start: int) -> list[Fragment]:
-        """Fragments from number `start` on, a limited number of them."""
+        """Fragments from number `start` on, a limited number of them, none of which could still be lost."""
+        await self._all_synced()
         return self._keeper.read(start)
 
     async def exchange(self, start: int, updates: dict[str, int]) -> tuple[list[Fragment], dict[str, int]]:
         """The learner's call, see `ReplayKeeper.exchange`; it never learns from what could still be lost."""
-        if self._unsynced or self._syncing is not None:
-            await self._synced()
+        await self._all_synced()
         return self._keeper.exchange(start, updates)
 
     async def status(self, rollouts_wait: bool = False) -> dict[str, Any]:
@@ -51,6 +59,11 @@ class ReplayActor:
         """End the log file properly."""
         await self._synced()
         self._keeper.close()
+
+    async def _all_synced(self) -> None:
+        """Wait until nothing that was appended before is still unsynced."""
+        if self._unsynced or self._syncing is not None:
+            await self._synced()
 
     async def _synced(self) -> None:
         """Wait for a sync that begins after this call."""
@@ -73,3 +86,11 @@ class ReplayActor:
                 for future in group:
                     future.set_result(None)
         self._syncing = None
+
+
+def _was_restarted() -> bool:
+    """Whether this is an actor that Ray has brought back after its process died."""
+    if not ray.is_initialized():
+        return False
+    context = ray.get_runtime_context()
+    return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)

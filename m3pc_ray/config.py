@@ -241,6 +241,8 @@ class OnlineConfig:
     """Best episodes of the data set that stay in the replay (the paper's 1000)."""
     replay_capacity: int = 1_000_000
     """Online steps kept, first in, first out."""
+    log_file_megabytes: int = 64
+    """Size (MiB) from which a file of the replay log is closed and a new one begun."""
     offline_fraction: float = 0.5
     """Share of every critic batch drawn from the data set once balanced_after online steps exist."""
     balanced_after: int = 5000

@@ -89,6 +89,7 @@ RANGES: dict[str, str] = {
     "online.critic_learning_rate": _POSITIVE,
     "online.offline_episodes": _COUNT,
     "online.replay_capacity": _COUNT,
+    "online.log_file_megabytes": _COUNT,
     "online.offline_fraction": _FRACTION,
     "online.balanced_after": _COUNT_OR_ZERO,
     "online.num_candidates": _COUNT,

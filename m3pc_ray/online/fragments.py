@@ -59,14 +59,14 @@ class Fragment:
 
 
 def closing_fragment(last: Fragment, end: EpisodeEnd) -> Fragment:
-    """The fragment of no steps that closes the episode `last` belongs to."""
+    """The fragment of no steps that closes the episode `last` belongs to; it keeps nothing of `last` in memory."""
     return Fragment(
         key=last.key,
         offset=last.offset + last.num_steps,
-        observations=last.observations[:0],
-        actions=last.actions[:0],
-        rewards=last.rewards[:0],
-        final_observation=last.final_observation,
+        observations=last.observations[:0].copy(),
+        actions=last.actions[:0].copy(),
+        rewards=last.rewards[:0].copy(),
+        final_observation=last.final_observation.copy(),
         end=end,
         reset_seed=last.reset_seed,
         weight_versions=last.weight_versions,

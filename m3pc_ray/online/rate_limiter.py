@@ -45,6 +45,7 @@ class RateLimiter:
         self.updates = dict.fromkeys(self.updates_per_step, 0)
         self._clock = clock
         self._started: float | None = None
+        self._elapsed_before = 0.0
         self._waiting_since: dict[str, float | None] = {"steps": None, "updates": None}
         self._waited = {"steps": 0.0, "updates": 0.0}
 
@@ -58,9 +59,13 @@ class RateLimiter:
         Raises:
             ValueError: more steps than the run has.
         """
+        self.check_steps(count)
+        self.steps += count
+
+    def check_steps(self, count: int) -> None:
+        """Raises ValueError where so many more steps would be more than the run has."""
         if self.steps + count > self.total_steps:
             raise ValueError(f"{self.steps} + {count} steps exceed the {self.total_steps} of the run")
-        self.steps += count
 
     def record_updates(self, updates: Mapping[str, int]) -> None:
         """Set how many updates of each kind are done in all (absolute, so that saying it twice does no harm)."""
@@ -100,22 +105,38 @@ class RateLimiter:
         return self.steps == self.total_steps and not any(self.owed_updates().values())
 
     def waiting_fractions(self) -> dict[str, float]:
-        """Share of the time since the first question that each side, `steps` or `updates`, waited for the other."""
-        now = self._clock()
-        elapsed = max(now - (now if self._started is None else self._started), 1e-9)
-        return {
-            side: (self._waited[side] + (0.0 if since is None else now - since)) / elapsed
-            for side, since in self._waiting_since.items()
-        }
+        """Share of the time since the first question that each side, `steps` or `updates`, waited for the other.
+
+        Times that `load` restored count; the time between does not.
+        """
+        elapsed = max(self._elapsed(), 1e-9)
+        return {side: seconds / elapsed for side, seconds in self._waiting_seconds().items()}
 
     def save(self) -> dict[str, Any]:
-        """Counters, JSON-able."""
-        return {"total_steps": self.total_steps, "steps": self.steps, "updates": dict(self.updates)}
+        """Counters and times, JSON-able."""
+        return {
+            "total_steps": self.total_steps,
+            "steps": self.steps,
+            "updates": dict(self.updates),
+            "elapsed_seconds": self._elapsed(),
+            "waiting_seconds": self._waiting_seconds(),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Restore `save`; total steps and ratios stay those of the configuration."""
-        self.steps = int(state["steps"])
-        self.updates = {kind: int(state["updates"].get(kind, 0)) for kind in self.updates}
+        """Go on with the times of `save`. Its counters are for readers: steps come from the log, updates from the
+        learner, neither of which a file beside them could contradict.
+
+        Raises:
+            ValueError: a time is missing or none.
+        """
+        try:
+            elapsed = float(state["elapsed_seconds"])
+            waited = {side: float(state["waiting_seconds"][side]) for side in self._waited}
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"no times of a rate limiter: {error!r}") from error
+        if not all(0.0 <= seconds <= elapsed < math.inf for seconds in waited.values()):
+            raise ValueError(f"waited {waited} seconds of {elapsed}")
+        self._elapsed_before, self._waited = elapsed, waited
 
     def _due_steps(self) -> int:
         return self.steps if self.steps >= self.start_steps else 0
@@ -128,6 +149,16 @@ class RateLimiter:
         while self.target(kind, steps + 1) <= done:
             steps += 1
         return steps
+
+    def _elapsed(self) -> float:
+        return self._elapsed_before + (0.0 if self._started is None else self._clock() - self._started)
+
+    def _waiting_seconds(self) -> dict[str, float]:
+        now = self._clock()
+        return {
+            side: self._waited[side] + (0.0 if since is None else now - since)
+            for side, since in self._waiting_since.items()
+        }
 
     def _note(self, side: str, waiting: bool) -> None:
         now, since = self._clock(), self._waiting_since[side]

@@ -5,7 +5,8 @@
                                   manifest.json         size and SHA-256 of the others, written last
 
 A checkpoint is written into a hidden folder beside its place, synced, and renamed. One whose files do not match the
-manifest is passed over for the one before it. Nothing in it is code: reading a stranger's checkpoint runs none.
+manifest is passed over for the one before it. Nothing in it is code: reading a stranger's checkpoint runs none, and
+only plain files that the manifest names are read.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from m3pc_ray.training.state import (
     unpack_optimizer,
     unpack_torch_generator,
 )
+from m3pc_ray.trajectories.files import sync_folder
 
 __all__ = [
     "Tensors",
@@ -50,6 +52,9 @@ __all__ = [
 ]
 
 _FORMAT = 1
+_MOST_MANIFEST_BYTES = 2**20
+_MOST_STATE_BYTES = 2**26
+"""JSON takes many times its size once it is parsed: more than any run writes, less than harms."""
 _LOGGER = logging.getLogger(__name__)
 
 Tensors = dict[str, dict[str, torch.Tensor]]
@@ -81,7 +86,8 @@ def save_checkpoint(
         if final.exists():
             os.replace(final, replaced)
         os.replace(partial, final)
-        _sync_folder(folder)
+        sync_folder(folder)
+        sync_folder(folder.parent)
         shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -132,13 +138,16 @@ def _name(step: int) -> str:
 
 def _steps(folder: Path) -> list[int]:
     """Steps that have a folder, oldest first; finishes a replacement that a crash cut in two."""
-    if not folder.is_dir():
-        return []
-    for entry in folder.glob(".step-*.replaced"):
-        place = folder / entry.name.removeprefix(".").removesuffix(".replaced")
-        if not place.exists():
-            os.replace(entry, place)
-    return sorted(int(entry.name[5:]) for entry in folder.iterdir() if re.fullmatch(r"step-\d{8,}", entry.name))
+    try:
+        if not folder.is_dir():
+            return []
+        for entry in folder.glob(".step-*.replaced"):
+            place = folder / entry.name.removeprefix(".").removesuffix(".replaced")
+            if not place.exists():
+                os.replace(entry, place)
+        return sorted(int(entry.name[5:]) for entry in folder.iterdir() if re.fullmatch(r"step-\d{8,18}", entry.name))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot read the checkpoints: {error.strerror or error}") from error
 
 
 def _write_files(
@@ -164,45 +173,67 @@ def _write_files(
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
 
 
 def _defect(path: Path, checksums: bool) -> str | None:
     """What is wrong with a checkpoint folder, or None."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != _FORMAT:
-            return f"format {manifest['format']} where this version reads {_FORMAT}"
-        for name, expected in manifest["files"].items():
-            if Path(name).name != name:
-                return f"{name}: not a plain file name"
-            size = (path / name).stat().st_size
+        files = _manifest_files(path)
+        for name, expected in files.items():
+            file = path / name
+            if file.name != name or file.is_symlink():
+                return f"{name}: not a plain file name" if file.name != name else f"{name} is a link"
+            size = file.stat().st_size
             if size != expected["bytes"]:
                 return f"{name} has {size} bytes instead of {expected['bytes']}"
-            if checksums and hashlib.sha256((path / name).read_bytes()).hexdigest() != expected["sha256"]:
+            if checksums and _sha256(file) != expected["sha256"]:
                 return f"{name} does not match its checksum"
+        if "state.json" not in files:
+            return "manifest.json does not name state.json"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        return f"{Path(error.filename or path).name} cannot be read ({error.strerror or error})"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"manifest.json is unreadable ({error})"
     return None
+
+
+def _manifest_files(path: Path) -> dict[str, dict[str, Any]]:
+    """Sizes and checksums by file name. Raises OSError, or anything that comes of unexpected JSON."""
+    manifest = _parse(path / "manifest.json", _MOST_MANIFEST_BYTES)
+    if manifest["format"] != _FORMAT:
+        raise ValueError(f"format {str(manifest['format'])[:20]} where this version reads {_FORMAT}")
+    files: dict[str, dict[str, Any]] = manifest["files"]
+    return files
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse(path: Path, most_bytes: int) -> Any:
+    """JSON of a file. Raises OSError, or ValueError where it is none or too much."""
+    if path.stat().st_size > most_bytes:
+        raise ValueError(f"{path.name}: larger than {most_bytes} bytes")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path.name}: nested too deeply") from None
 
 
 def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     try:
         tensors = {
-            file.name.removesuffix(".safetensors"): safetensors.torch.load_file(file)
-            for file in sorted(path.glob("*.safetensors"))
+            name.removesuffix(".safetensors"): safetensors.torch.load_file(path / name)
+            for name in sorted(_manifest_files(path))
+            if name.endswith(".safetensors")
         }
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: cannot read the checkpoint: {error}") from error
+        state = _parse(path / "state.json", _MOST_STATE_BYTES)
+        if not isinstance(state, dict):
+            raise ValueError("state.json: holds no mapping")
+    except (OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: cannot read the checkpoint: {' '.join(str(error).split())[:200]}") from error
     return tensors, state

@@ -40,6 +40,15 @@ def replacing(target: str | Path, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(workspace, ignore_errors=True)
 
 
+def sync_folder(folder: str | Path) -> None:
+    """Force a folder's entries to the disk: a new or renamed file survives a power loss only once this is done."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def disk_bytes(path: str | Path) -> int:
     """Size of a file, or of all files in a folder."""
     path = Path(path)

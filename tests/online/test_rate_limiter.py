@@ -55,17 +55,6 @@ def test_more_than_promised_is_an_error():
         it.record_updates({"critic": 201})
 
 
-def test_save_and_load():
-    it = limiter()
-    it.record_steps(30)
-    it.record_updates({"btm": 5, "critic": 41})
-    other = limiter()
-    other.load(it.save())
-    assert (other.steps, other.updates) == (30, {"btm": 5, "critic": 41})
-    assert other.step_limit() == it.step_limit()
-    assert other.owed_updates() == {"btm": 1, "critic": 19}
-
-
 def test_waiting_fractions():
     now = [0.0]
     it = RateLimiter(100, RATIOS, 10, 5, clock=lambda: now[0])

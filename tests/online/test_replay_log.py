@@ -1,13 +1,16 @@
+"""The log on disk: its bytes, files that rotate, reading from anywhere, and what is on the disk when."""
+
+import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from m3pc_ray.errors import UserError
+from m3pc_ray.online import replay_log
 from m3pc_ray.online.fragments import Fragment, closing_fragment, fragment_schema, from_record_batch, to_record_batch
-from m3pc_ray.online.rate_limiter import RateLimiter
-from m3pc_ray.online.replay_keeper import ReplayKeeper
-from m3pc_ray.online.replay_log import ReplayLogWriter, drop_half_written_tail, log_files, read_log
+from m3pc_ray.online.replay_log import ReplayLog, log_files, read_log
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 from tests.online.factory import make_fragment
 
@@ -21,8 +24,11 @@ def assert_same(found: Fragment, expected: Fragment) -> None:
             assert getattr(found, name) == value, name
 
 
-def keeper(folder: Path, total: int = 1000) -> ReplayKeeper:
-    return ReplayKeeper(folder, RateLimiter(total, {"btm": 0.2, "critic": 2.0}, 10, 5), 3, 2)
+def opened(folder: Path, **options: int) -> ReplayLog:
+    log = ReplayLog(folder, 3, 2, **options)
+    for _ in log.restore():
+        pass
+    return log
 
 
 @pytest.fixture
@@ -46,87 +52,102 @@ def test_record_batch_round_trip_with_a_fragment_of_no_steps(fragments):
 
 
 def test_pyarrow_alone_reads_the_log(tmp_path, fragments):
-    writer = ReplayLogWriter(tmp_path, 3, 2)
-    writer.append(fragments)
-    writer.close()
-    with pa.OSFile(str(writer.path)) as source:
+    """Without any code of ours, and without a word about checksums."""
+    log = opened(tmp_path)
+    log.append(fragments[:2])
+    log.append(fragments[2:])
+    log.close()
+    with pa.OSFile(str(tmp_path / "log-000000.arrow")) as source:
         table = pa.ipc.open_stream(source).read_all()
     assert table["offset"].to_pylist() == [0, 0, 4, 7]
     assert table["end"].to_pylist() == [-1, 0, -1, 2]
     np.testing.assert_array_equal(table["rewards"][0].values.to_numpy(), fragments[0].rewards)
+    assert table["observations"].chunk(0).flatten().flatten().to_numpy().tolist() == pytest.approx(
+        np.concatenate([fragments[0].observations, fragments[1].observations]).reshape(-1).tolist()
+    )
 
 
-def test_every_length_of_a_half_written_tail_is_dropped(tmp_path, fragments):
-    writer = ReplayLogWriter(tmp_path / "whole", 3, 2)
-    sizes = []
-    for fragment in fragments[:3]:
-        writer.append([fragment])
-        sizes.append(writer.path.stat().st_size)
-    whole = writer.path.read_bytes()
-    for length in range(0, len(whole) + 1, 7):
-        folder = tmp_path / str(length)
-        folder.mkdir()
-        path = folder / "log-000000.arrow"
-        path.write_bytes(whole[:length])
-        kept = sum(size <= length for size in sizes)
-        assert drop_half_written_tail(path) == length - (sizes[kept - 1] if kept else 0)
-        assert path.exists() == (kept > 0)
-        assert [fragment.offset for fragment in read_log(folder)] == [0, 0, 4][:kept]
+def test_files_rotate_and_reading_starts_anywhere(tmp_path):
+    log = opened(tmp_path, file_bytes=6000)
+    written = [make_fragment(episode, 0, 3) for episode in range(23)]
+    for first in range(0, 23, 2):
+        log.append(written[first : first + 2])
+    assert log.num_files > 2
+    sizes = [path.stat().st_size for path in log_files(tmp_path)]
+    assert sum(sizes) - 8 * (len(sizes) - 1) == log.num_bytes  # an end of stream after every file but the open one
+    assert max(sizes) < 6000 + 2500
+    for again in (log, opened(tmp_path, file_bytes=6000)):
+        for start in range(25):
+            for limit in (1, 2, 5, 100):
+                found = again.read(start, limit)
+                assert [f.key.episode for f in found] == list(range(start, min(start + limit, 23)))
+                for fragment in found:
+                    assert_same(fragment, written[fragment.key.episode])
+    assert [f.key.episode for f in read_log(tmp_path)] == list(range(23))
 
 
-def test_keeper_hands_out_fragments_once_and_in_order(tmp_path, fragments):
-    it = keeper(tmp_path)
-    assert it.append(fragments[:2]) == 6
-    found, permitted = it.exchange(0, {"btm": 0, "critic": 0})
-    assert [f.key.episode for f in found] == [0, 1]
-    assert permitted == {"btm": 0, "critic": 0}  # six steps of ten
-    it.append(fragments[2:])
-    found, _ = it.exchange(2, {"btm": 0, "critic": 0})
-    assert [(f.key.episode, f.offset, f.num_steps) for f in found] == [(0, 4, 3), (0, 7, 0)]
-    assert it.status()["fragments_in_memory"] == 2  # the first two are the learner's now ...
-    assert len(it.read(0)) == 4  # ... but a learner that starts anew gets them from the log
-    assert [f.offset for f in it.read(1, limit=2)] == [0, 4]
+def test_reading_costs_what_it_returns(tmp_path, monkeypatch):
+    log = opened(tmp_path, file_bytes=20_000)
+    for episode in range(100):
+        log.append([make_fragment(episode, 0, 3)])
+    read: list[int] = []
+    monkeypatch.setattr(
+        replay_log, "read_batch", lambda *where: (read.append(where[2]), log_file_read_batch(*where))[1]
+    )
+    assert [f.key.episode for f in log.read(70, 4)] == [70, 71, 72, 73]
+    assert len(read) == 4
 
 
-def test_keeper_drops_duplicates_and_refuses_gaps(tmp_path, fragments):
-    it = keeper(tmp_path)
-    it.append(fragments[:2])
-    assert it.append([fragments[0]]) == 0
-    assert it.append([fragments[1]]) == 0  # of a closed episode
-    it.append(fragments[2:])
-    assert it.append(fragments) == 0
-    assert (it.duplicates, it.num_fragments, it.limiter.steps) == (6, 4, 9)
-    with pytest.raises(ValueError, match="starts at step 3, the log ends at step 0"):
-        it.append([make_fragment(7, 3, 2)])
-    it.append([make_fragment(7, 0, 4)])
-    with pytest.raises(ValueError, match="starts at step 2, the log ends at step 4"):
-        it.append([make_fragment(7, 2, 4)])
+log_file_read_batch = replay_log.read_batch
 
 
-def test_keeper_rebuilds_from_a_log_with_a_half_written_tail(tmp_path, fragments):
-    first = keeper(tmp_path)
-    first.append([fragments[0]])
-    first.append([fragments[1]])
-    size = first._writer.path.stat().st_size
-    first.append([fragments[2]])
-    with first._writer.path.open("r+b") as file:  # the machine died while the third was written
-        file.truncate(size + 100)
+def test_a_new_file_a_rotated_one_and_the_folder_itself_are_on_the_disk_before_anything_is_acknowledged(
+    tmp_path, monkeypatch
+):
+    """Every fsync in order, by what it was of; a power loss may take whatever has none."""
+    synced: list[str] = []
+    fsync = os.fsync
 
-    second = keeper(tmp_path)
-    assert second.dropped_tail_bytes == 100
-    assert second.limiter.steps == 6
-    # Episode 0 was open and nobody goes on with it: its end is in the log now.
-    assert [(f.key.episode, f.offset, f.num_steps, f.end) for f in second.read(0)] == [
-        (0, 0, 4, None),
-        (1, 0, 2, EpisodeEnd.TERMINATED),
-        (0, 4, 0, EpisodeEnd.CUT),
-    ]
-    assert second.new_incarnation(0) == 1
-    assert second.new_incarnation(5) == 0
-    assert second.append([fragments[2]]) == 0  # late, for an episode that is closed
-    second.append([make_fragment(2, 0, 3)])
-    second.close()
-    assert len(log_files(tmp_path)) == 2
-    third = keeper(tmp_path)
-    assert third.limiter.steps == 9
-    assert third.num_fragments == 5
+    def recording(descriptor: int) -> None:
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recording)
+    log = opened(tmp_path / "run" / "replay", file_bytes=1)
+    assert synced == ["run"]  # RUN's entry of the folder
+    log.append([make_fragment(0, 0, 3)])
+    log.sync()
+    assert synced == ["run", "replay", "log-000000.arrow"]
+    log.append([make_fragment(1, 0, 3)])  # the first file is full
+    assert synced[3:] == ["log-000000.arrow", "replay"]
+    log.sync()
+    assert synced[5:] == ["log-000001.arrow"]
+
+
+def test_a_sync_that_failed_is_never_followed_by_one_that_seems_to_succeed(tmp_path, monkeypatch):
+    log = opened(tmp_path)
+    log.append([make_fragment(0, 0, 3)])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(UserError, match=r"log-000000\.arrow: cannot write the replay log: Input/output error"):
+            log.sync()
+    for attempt in (log.sync, log.close, lambda: log.append([make_fragment(1, 0, 3)])):
+        with pytest.raises(UserError, match="Input/output error"):
+            attempt()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    log = opened(tmp_path, file_bytes=1)
+    for episode in range(3):
+        log.append([make_fragment(episode, 0, 3)])
+    (tmp_path / "log-000001.arrow").unlink()
+    with pytest.raises(UserError, match=r"log-000001\.arrow is missing, log-000002\.arrow is there"):
+        opened(tmp_path)
+
+
+def test_a_log_of_another_run_is_refused(tmp_path):
+    log = ReplayLog(tmp_path, 4, 2)
+    log.append([make_fragment(0, 0, 3, observation_dim=4)])
+    log.close()
+    with pytest.raises(UserError, match="observations of length 4, but the run's are of length 3"):
+        opened(tmp_path)
