@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := m3pc_ray actors tune tests benchmarks setup.py
 
-.PHONY: setup demo test test-all format lint type build
+.PHONY: setup demo test test-all test-faults format lint type build
 .DEFAULT_GOAL := setup
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -41,6 +41,10 @@ test: lint type
 
 test-all: lint type
 	$(BIN)/pytest
+
+# Every fault that is injected on purpose; the quick ones are in `make test` too.
+test-faults: setup
+	$(BIN)/pytest -m "faults and not gpu"
 
 format: setup
 	$(BIN)/ruff check --fix $(SOURCES)
