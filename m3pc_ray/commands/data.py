@@ -5,10 +5,14 @@
     m3pc data info hopper_medium-v2.hdf5 --figure returns.png
     m3pc data convert d4rl/hopper-medium-v2 data/hopper-medium
     m3pc data convert data/hopper-medium copy.hdf5
+    m3pc data convert runs/finetuned data/finetuned-replay
+    m3pc data info runs/finetuned/replay
     m3pc data download d4rl/hopper-medium-v2 --folder data
 
 A REF is `bundled/hopper`, a D4RL name, a Minari id, or the path of a trajectory store, a D4RL HDF5 file or a Minari
-folder. D4RL files lie in --folder, else in $D4RL_DATASET_DIR, else in ~/.d4rl/datasets.
+folder. D4RL files lie in --folder, else in $D4RL_DATASET_DIR, else in ~/.d4rl/datasets. For `info` and `convert` it may
+be a finetuned run (or its `replay` folder) too: the episodes its workers have played, with their ends as they were;
+converted, they are a data set like any other.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from m3pc_ray.errors import UserError
 
 if TYPE_CHECKING:
     from m3pc_ray.trajectories.download import Progress
+    from m3pc_ray.trajectories.episodes import Trajectories
 
 SUMMARY = "list, describe, convert and download data sets"
 
@@ -40,14 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.set_defaults(act=list_data)
 
     command = actions.add_parser("info", parents=[common], help="describe a data set and draw its returns")
-    command.add_argument("reference", metavar="REF", help="name, Minari id or path")
+    command.add_argument("reference", metavar="REF", help="name, Minari id, path or finetuned run")
     command.add_argument("--json", metavar="FILE", help="write the row there too")
     command.add_argument("--environment", default="", metavar="ID", help="environment, where the data names none")
     command.add_argument("--figure", default="", metavar="FILE", help="return histogram (default: NAME-returns.png)")
     command.set_defaults(act=describe)
 
     command = actions.add_parser("convert", parents=[common], help="write a data set in another form")
-    command.add_argument("source", metavar="SRC", help="name, Minari id or path")
+    command.add_argument("source", metavar="SRC", help="name, Minari id, path or finetuned run")
     command.add_argument(
         "target", metavar="DST", help="trajectory store (folder), or D4RL HDF5 if it ends in .hdf5 or .h5"
     )
@@ -81,13 +86,11 @@ def list_data(arguments: argparse.Namespace) -> None:
 
 def describe(arguments: argparse.Namespace) -> None:
     """`m3pc data info REF`"""
-    from m3pc_ray.trajectories import resolve, summary
+    from m3pc_ray.trajectories import summary
     from m3pc_ray.trajectories.files import disk_bytes
 
-    with _download_progress() as progress:
-        location = resolve.locate(arguments.reference, arguments.folder, progress)
-    data = resolve.read(location, arguments.environment)
-    row = summary.summarise(data, disk_bytes(location.path) if location.path else None)
+    data, path = _load(arguments.reference, arguments)
+    row = summary.summarise(data, disk_bytes(path) if path else None)
     figure = Path(arguments.figure or f"{row['name'].replace('/', '-')}-returns.png").expanduser()
     if not figure.suffix:
         figure = figure.with_suffix(".png")
@@ -120,15 +123,14 @@ def describe(arguments: argparse.Namespace) -> None:
 
 def convert(arguments: argparse.Namespace) -> None:
     """`m3pc data convert SRC DST`"""
-    from m3pc_ray.trajectories import d4rl, resolve
+    from m3pc_ray.trajectories import d4rl
     from m3pc_ray.trajectories.files import disk_bytes, replacing
     from m3pc_ray.trajectories.store import write_store
 
     target = Path(arguments.target).expanduser()
     if target.exists() and not arguments.overwrite:
         raise UserError(f"{target} already exists; choose another name or give --overwrite")
-    with _download_progress() as progress:
-        data = resolve.load(arguments.source, arguments.environment, arguments.folder, progress)
+    data, _ = _load(arguments.source, arguments)
     if target.suffix in d4rl.SUFFIXES:
         if target.is_dir():
             raise UserError(f"{target} is a folder; it will not be overwritten by a file")
@@ -151,6 +153,19 @@ def fetch(arguments: argparse.Namespace) -> None:
         path = download(arguments.name, arguments.folder, arguments.overwrite, progress)
     kept = " (already there)" if present is not None and not arguments.overwrite else ""
     print(f"{path}: {_megabytes(disk_bytes(path))}{kept}")
+
+
+def _load(reference: str, arguments: argparse.Namespace) -> tuple[Trajectories, Path | None]:
+    """The data set behind a reference, and where it lies on this machine."""
+    from m3pc_ray.online.log_dataset import read_dataset, replay_folder
+    from m3pc_ray.trajectories import resolve
+
+    folder = replay_folder(reference)
+    if folder is not None:
+        return read_dataset(folder, arguments.environment), folder
+    with _download_progress() as progress:
+        location = resolve.locate(reference, arguments.folder, progress)
+    return resolve.read(location, arguments.environment), location.path
 
 
 @contextlib.contextmanager

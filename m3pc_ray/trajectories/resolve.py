@@ -54,6 +54,8 @@ def locate(reference: str, folder: str = "", progress: download.Progress | None 
             return Location("minari", path, reference)
         if (path / store.METADATA_FILE).exists():
             raise UserError(f"{path / store.DATA_FILE}: no such file; a trajectory store has one")
+        if any(path.glob("log-*.arrow")) or any(path.glob("replay/log-*.arrow")):
+            raise UserError(f"{path}: a replay log; make it a data set with `m3pc data convert {path} FOLDER`")
         raise UserError(
             f"{path}: neither a trajectory store ({store.METADATA_FILE}, {store.DATA_FILE}) nor Minari data"
         )
