@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from m3pc_ray.config import OnlineConfig
 from m3pc_ray.errors import UserError
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -100,28 +101,44 @@ class Resources:
     learner: dict[str, float]
     replay: dict[str, float]
     evaluator: dict[str, float]
+    planners: int
+    """Planner replicas."""
     threads: int
     """CPU threads of the learner."""
 
 
-def share_resources(rollout_workers: int, learner_threads: int, use_gpu: bool) -> Resources:
+def share_resources(online: OnlineConfig, use_gpu: bool) -> Resources:
     """Divide the cluster: a core a role and more for the learner where there are enough, fractions of them elsewhere.
 
-    A GPU, where there is one, is shared by planner, learner and evaluator.
+    One GPU is shared by planner, learner and evaluator. With more of them the learner and the evaluator share one, and
+    the planners have the others.
     """
     available = ray.cluster_resources()
-    cores = available.get("CPU", 1.0)
+    cores, gpus = available.get("CPU", 1.0), int(available.get("GPU", 0)) if use_gpu else 0
     largest_node = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=cores)
-    threads = learner_threads or max(1, min(MOST_LEARNER_THREADS, int(largest_node) // 2))
-    wishes = {"rollout_worker": 1.0, "planner": 1.0, "learner": float(threads), "replay": 0.25, "evaluator": 1.0}
-    total = sum(wishes.values()) + wishes["rollout_worker"] * (rollout_workers - 1)
+    threads = online.threads or max(1, min(MOST_LEARNER_THREADS, int(largest_node) // 2))
+    planners = online.planners or max(1, gpus - 1)
+    wishes = {
+        "rollout_worker": online.worker_cpus or 1.0,
+        "planner": 1.0,
+        "learner": float(threads),
+        "replay": 0.25,
+        "evaluator": 1.0,
+    }
+    counts = {"rollout_worker": online.rollout_workers, "planner": planners}
+    total = sum(wish * counts.get(role, 1) for role, wish in wishes.items())
     scale = min(1.0, 0.95 * cores / total)  # not every last bit: other actors of a running cluster need some
     # Above one, Ray takes whole cores only.
     shares: dict[str, dict[str, float]] = {
         role: {"num_cpus": float(int(wish * scale)) if wish * scale > 1 else int(wish * scale * 1000) / 1000}
         for role, wish in wishes.items()
     }
-    if use_gpu and available.get("GPU", 0) > 0:
-        for role, fraction in {"planner": 0.3, "learner": 0.4, "evaluator": 0.2}.items():
-            shares[role]["num_gpus"] = fraction
-    return Resources(**shares, threads=threads)
+    if online.worker_cpus:
+        shares["rollout_worker"]["num_cpus"] = online.worker_cpus
+    if gpus == 1:
+        fractions = {"planner": 0.3 / planners, "learner": 0.4, "evaluator": 0.2}
+    elif gpus:
+        fractions = {"planner": min(1.0, (gpus - 1) / planners), "learner": 0.6, "evaluator": 0.3}
+    for role, fraction in fractions.items() if gpus else ():
+        shares[role]["num_gpus"] = int(fraction * 1000) / 1000
+    return Resources(**shares, planners=planners, threads=threads)

@@ -1,44 +1,48 @@
-"""Drives an online run on Ray: leases steps to the workers, keeps the learner at work, evaluates, saves, shows."""
+"""Drives an online run on Ray: leases steps to the workers, keeps the learner at work, evaluates, saves, shows.
+
+The loop asks every role for what comes next and answers whichever reports first. A call that failed because its role
+died is no error: the role comes back by itself (`Crew`), the call is made again, and the steps that a dead worker had
+in hand are settled by what the replay's log holds of them.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayTaskError
 
-from actors.cluster import Resources, ray_session, share_resources
+from actors.cluster import ray_session, share_resources
+from actors.crew import Crew
 from actors.evaluator import EvaluatorActor
 from actors.learner import LearnerActor, WorkReport
+from actors.monitor import Monitor
 from actors.planner import PlannerActor
 from actors.replay import ReplayActor
+from actors.role import PAUSE_SECONDS, Colleagues, is_absence, root_cause
 from actors.rollout_worker import LeaseReport, RolloutWorker
+from actors.worker_leases import WorkerLeases
 from m3pc_ray.config import RunConfig
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.exploration import Task, lease_size
 from m3pc_ray.online.progress import OnlineProgress
-from m3pc_ray.online.tickets import Lease, StepTickets
+from m3pc_ray.online.tickets import StepTickets
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.run_folder import RunFolder
 
-LEASES_IN_FLIGHT = 2
-"""Calls a worker may have: one it works on, one that waits, so that it never idles between two."""
 WORK_CALLS_IN_FLIGHT = 2
+"""One call the learner works on, one that waits, so that it never idles between two."""
 WORK_SECONDS = 0.5
 """Length of one call of the learner: what a checkpoint or an evaluation may have to wait for."""
-START_SECONDS = 300.0
-"""Longest start of all roles."""
 STOP_SECONDS = 60.0
 """Longest orderly end of the leases after Ctrl-C."""
 STATUS_SECONDS = 0.25
 """Between two looks at the replay, ..."""
 STARVED_STATUS_SECONDS = 0.1
 """... and while a worker waits for permission to step."""
-STATISTICS_SECONDS = 2.0
-"""Between two looks at the planner."""
 
 
 def run_on_ray(run: RunFolder, progress: OnlineProgress, stop: StopRequest, learner_delay: float = 0.0) -> None:
@@ -51,24 +55,28 @@ def run_on_ray(run: RunFolder, progress: OnlineProgress, stop: StopRequest, lear
         learner_delay: seconds of sleep after every update, to try a slow learner on purpose.
 
     Raises:
-        UserError: no cluster answers, the roles do not fit it, a role died, the disk is full, or training diverged.
+        UserError: no cluster answers, the roles do not fit it, a role keeps dying, nothing moves any more, the disk is
+            full, or training diverged.
         KeyboardInterrupt: a stop was requested; a checkpoint was written first.
     """
     progress.notice = "starting Ray"
     with ray_session():
         online_run = OnlineRun(run, progress, stop, learner_delay)
+        state = "failed"
         try:
             online_run.start()
             online_run.train()
-        except (RayTaskError, RayActorError) as error:
-            cause = error.cause if isinstance(error, RayTaskError) else error
+            state = "finished"
+        except KeyboardInterrupt:
+            state = "interrupted"
+            raise
+        except ray.exceptions.RayError as error:
+            cause = root_cause(error)
             if isinstance(cause, UserError):
                 raise cause from None
-            if isinstance(cause, RayActorError):
-                raise UserError(online_run.obituary(cause)) from error
             raise
         finally:
-            online_run.end()
+            online_run.end(state)
 
 
 @dataclass(frozen=True)
@@ -76,8 +84,8 @@ class _Call:
     """What an outstanding reference is the answer to."""
 
     kind: str
-    worker: int = -1
-    lease: Lease | None = None
+    role: str
+    lease: Any = None
 
 
 class OnlineRun:
@@ -87,58 +95,58 @@ class OnlineRun:
         self.run, self.progress, self.stop = run, progress, stop
         self.config: RunConfig = run.config()
         self._learner_delay = learner_delay
-        self._actors: dict[str, tuple[str, Any]] = {}
-        """Every role, with its class, by Ray's name for it."""
+        self.crew = Crew(self.config.online.max_restarts, f"m3pc:{run.path.resolve()}")
+        self.monitor = Monitor(run, progress, self.crew)
         self._calls: dict[ray.ObjectRef, _Call] = {}
+        self._later: list[tuple[float, Callable[[], None]]] = []
         self._status: dict[str, Any] = {}
-        self._status_asked = self._statistics_asked = 0.0
+        self._status_asked = 0.0
         self._evaluated_intervals = 0
-        self._closing = False
+        self._closing = self._stopping = False
 
     def start(self) -> None:
         """Create every role and wait until all are ready."""
-        config, path = self.config, str(self.run.path.resolve())
+        config, path, crew = self.config, str(self.run.path.resolve()), self.crew
         online = config.online
-        resources = share_resources(online.rollout_workers, online.threads, config.device != "cpu")
+        shares = share_resources(online, config.device != "cpu")
         _, state = load_checkpoint(self.run)
         task, updates = Task.from_checkpoint(state), state.get("online", {}).get("updates", {})
         self.progress.notice = "starting roles"
-        self.replay = self._create(ReplayActor, resources.replay, path, config, task, updates, max_concurrency=1000)
-        self.planner = self._create(
-            PlannerActor,
-            resources.planner,
-            path,
-            online.rollout_workers,
-            self._device(resources.planner),
-            1,
-            max_concurrency=1000,
-            concurrency_groups={"control": 8},
-        )
-        self.learner = self._create(
-            LearnerActor,
-            resources.learner,
-            path,
-            self.replay,
-            [self.planner],
-            self._device(resources.learner),
-            resources.threads,
-            self._learner_delay,
-        )
-        self.evaluator = self._create(EvaluatorActor, resources.evaluator, path, self._device(resources.evaluator), 1)
-        incarnations = self._get(
-            [self.replay.new_incarnation.remote(worker) for worker in range(online.rollout_workers)], resources
-        )
-        self.workers = [
-            self._create(
-                RolloutWorker, resources.rollout_worker, config, task, worker, incarnation, self.planner, self.replay
+        self.replay = crew.hire("replay", ReplayActor, shares.replay, path, config, task, updates, max_concurrency=1000)
+        device = _device(shares.planner)
+        self.planners = [
+            crew.hire(
+                f"planner-{number}",
+                PlannerActor,
+                shares.planner,
+                path,
+                len(range(number, online.rollout_workers, shares.planners)),
+                device,
+                1,
+                max_concurrency=1000,
             )
-            for worker, incarnation in enumerate(incarnations)
+            for number in range(shares.planners)
         ]
-        ready = [actor.ready.remote() for actor in (self.learner, *self.workers)]
-        self._get([*ready, self.planner.statistics.remote()], resources)
+        colleagues = Colleagues(self.replay, self.planners)
+        learner_arguments = (path, colleagues, _device(shares.learner), shares.threads)
+        self.learner = crew.hire("learner", LearnerActor, shares.learner, *learner_arguments, self._learner_delay)
+        self.evaluator = crew.hire("evaluator", EvaluatorActor, shares.evaluator, path, _device(shares.evaluator), 1)
+        self.workers = [
+            crew.hire(
+                f"rollout_worker-{worker}", RolloutWorker, shares.rollout_worker, config, task, worker, colleagues
+            )
+            for worker in range(online.rollout_workers)
+        ]
+        ready = [actor.ready.remote() for actor in (self.learner, self.evaluator, *self.workers)]
+        accounts = [member.handle.account.remote() for member in crew.members.values()]
+        answers = crew.wait_until_ready([*ready, *accounts], self.stop.check, shares)
+        for name, account in zip(crew.members, answers[len(ready) :], strict=True):
+            crew.note_account(name, account)
         self._status = ray.get(self.replay.status.remote())
         self.progress.resume_from(self._status["steps"])
         self.tickets = StepTickets(online.steps, self._status["steps"])
+        steps_by_worker = ray.get([self.replay.worker_steps.remote(w) for w in range(online.rollout_workers)])
+        self.leases = WorkerLeases(self.tickets, steps_by_worker)
         self._last_checkpoint = time.monotonic()
         self._evaluated_intervals = self._intervals()
 
@@ -148,11 +156,11 @@ class OnlineRun:
         Raises:
             KeyboardInterrupt: a stop was requested; a checkpoint was written first.
         """
-        self.progress.notice = "running"
+        self.progress.notice, self.monitor.state = "running", "running"
         if self._status["steps"] == 0:
             self._ask_for_weights()
         for _ in range(WORK_CALLS_IN_FLIGHT):
-            self._call(self.learner.work.remote(WORK_SECONDS), _Call("work"))
+            self._ask_for_work()
         while not (self.tickets.finished and self._closing and self._status["finished"]):
             if self.stop.requested:
                 self._stop_in_order()
@@ -161,60 +169,59 @@ class OnlineRun:
             self._next_answers()
         self._finish()
 
-    def end(self) -> None:
-        """Remove every role from the cluster."""
-        for _, actor in self._actors.values():
-            ray.kill(actor)
-
-    def obituary(self, error: RayActorError) -> str:
-        """One line on the role that died and on how to go on."""
-        role, _ = self._actors.get(error.actor_id or "", ("a role", None))
-        reason = str(error).strip().splitlines()[-1].strip()
-        return (
-            f"{self.run.path}: {role} died ({reason}); collected steps and the last checkpoint are safe: "
-            f"m3pc resume {self.run.path}"
-        )
+    def end(self, state: str) -> None:
+        """Leave a last live status and remove every role from the cluster."""
+        self.monitor.end(state)
+        self.crew.dismiss()
 
     # --- what is asked -------------------------------------------------------------------------------------------
 
+    def _call(self, kind: str, role: str, reference: ray.ObjectRef, lease: Any = None) -> None:
+        self._calls[reference] = _Call(kind, role, lease)
+
     def _lease_steps(self) -> None:
         """Keep every worker supplied, as far as the limiter allows; close the episodes after the last step."""
-        counts = self._leases_by_worker()
-        for depth in range(LEASES_IN_FLIGHT):  # every worker its first lease before any its second
-            for worker, actor in enumerate(self.workers):
-                if counts[worker] > depth:
-                    continue
-                allowed = self._status["step_limit"] - self.tickets.granted
-                lease = self.tickets.lease(min(lease_size(self.config), allowed))
-                if lease is not None:
-                    counts[worker] += 1
-                    self._call(actor.collect.remote(lease.steps), _Call("collect", worker, lease))
+        for worker in self.leases.wanting():
+            allowed = self._status["step_limit"] - self.tickets.granted
+            lease = self.leases.grant(worker, min(lease_size(self.config), allowed))
+            if lease is not None:
+                reference = self.workers[worker].collect.remote(lease.steps)
+                self._call("collect", f"rollout_worker-{worker}", reference, lease)
         if self.tickets.finished and not self._closing:
             self._closing = True
-            for actor in self.workers:
-                self._call(actor.close.remote(), _Call("close"))
+            for worker, actor in enumerate(self.workers):
+                self._call("close", f"rollout_worker-{worker}", actor.close.remote())
 
     def _look(self) -> None:
-        """Ask replay and planner for their counters, evaluate and save when it is time."""
+        """Ask the replay for its counters, every role for its account; evaluate and save when it is time."""
         now = time.monotonic()
+        for due, action in [entry for entry in self._later if entry[0] <= now]:
+            self._later.remove((due, action))
+            action()
         asked = {call.kind for call in self._calls.values()}
-        starved = 0 in self._leases_by_worker() and self.tickets.free > 0
+        starved = self.leases.someone_idle and self.tickets.free > 0
         pause = STARVED_STATUS_SECONDS if starved or self._closing else STATUS_SECONDS
         if "status" not in asked and now - self._status_asked > pause:
             self._status_asked = now
-            self._call(self.replay.status.remote(starved), _Call("status"))
-        if "statistics" not in asked and now - self._statistics_asked > STATISTICS_SECONDS:
-            self._statistics_asked = now
-            self._call(self.planner.statistics.remote(), _Call("statistics"))
+            self._call("status", "replay", self.replay.status.remote(starved))
+        for name, reference in self.monitor.questions():
+            self._call("account", name, reference)
         if self._intervals() > self._evaluated_intervals and not asked & {"weights", "evaluate"}:
             self._evaluated_intervals = self._intervals()
             self._ask_for_weights()
         due = now - self._last_checkpoint > 60.0 * self.config.online.checkpoint_minutes
         if due and "checkpoint" not in asked:
-            self._call(self.learner.checkpoint.remote(), _Call("checkpoint"))
+            self._call("checkpoint", "learner", self.learner.checkpoint.remote())
+        self.monitor.look(self._status)
+
+    def _ask_for_work(self) -> None:
+        self._call("work", "learner", self.learner.work.remote(WORK_SECONDS))
 
     def _ask_for_weights(self) -> None:
-        self._call(self.learner.weights.remote(), _Call("weights"))
+        self._call("weights", "learner", self.learner.weights.remote())
+
+    def _ask_whether_back(self, role: str) -> None:
+        self._call("back", role, self.crew.members[role].handle.ready.remote())
 
     # --- what is answered ----------------------------------------------------------------------------------------
 
@@ -224,7 +231,15 @@ class OnlineRun:
         if ready:
             more, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
             for reference in {*ready, *more}:
-                self._answer(self._calls.pop(reference), ray.get(reference))
+                call = self._calls.pop(reference)
+                try:
+                    result = ray.get(reference)
+                except ray.exceptions.RayError as error:
+                    if not is_absence(error):
+                        raise
+                    self._on_absence(call, error)
+                else:
+                    self._answer(call, result)
 
     def _answer(self, call: _Call, result: Any) -> None:
         match call.kind:
@@ -239,120 +254,143 @@ class OnlineRun:
                 waiting = {f"waiting_{side}": share for side, share in result["waiting"].items()}
                 counts = {name: float(result[name]) for name in ("fragments", "fragments_in_memory", "duplicates")}
                 self.progress.update(result["steps"], result["updates"], waiting | counts)
-            case "statistics":
-                self.progress.values |= result
+            case "account":
+                if self.monitor.note(call.role, result) and call.role.startswith("planner"):
+                    self._call("republish", "learner", self.learner.republish.remote(_number(call.role)))
             case "weights":
                 boxed, steps = result
                 if steps < self.config.online.steps:  # the last evaluation has weights of its own
-                    self._call(self.evaluator.evaluate.remote(boxed, steps), _Call("evaluate"))
+                    self._call("evaluate", "evaluator", self.evaluator.evaluate.remote(boxed, steps))
             case "evaluate":
                 self.progress.evaluation(result)
             case "checkpoint":
                 self._last_checkpoint = time.monotonic()
+            case "back":  # its constructor is through, so the replay has closed what it had begun
+                if self.leases.holds(_number(call.role)):
+                    self._after_pause(lambda: self._ask_whether_back(call.role))
+                else:
+                    reference = self.replay.worker_steps.remote(_number(call.role))
+                    self._call("worker_steps", call.role, reference)
+            case "worker_steps":
+                self.leases.recover(_number(call.role), result)
 
     def _on_collected(self, call: _Call, report: LeaseReport) -> None:
-        assert call.lease is not None
-        self.tickets.settle(call.lease, report.steps)
+        self.leases.settle(report.worker, call.lease, report.steps)
         self.progress.episodes(report.finished)
-        self.progress.values["planning_share"] = report.planning_seconds / max(report.seconds, 1e-9)
+        self.monitor.note_lease(report)
 
     def _on_work(self, report: WorkReport) -> None:
         self.progress.values |= report.metrics
-        self._call(self.learner.work.remote(WORK_SECONDS), _Call("work"))
+        if not self._closing or not self._status["finished"]:
+            self._ask_for_work()
+
+    def _on_absence(self, call: _Call, error: BaseException) -> None:
+        """A role's process is gone: count it, and ask again what must be asked again."""
+        role = self.crew.name_of(error)
+        if role in self.crew.members:
+            self.monitor.note_absence(role, error)
+        match call.kind:
+            case "collect":
+                first = not self.leases.is_lost(_number(call.role))
+                self.leases.lose(_number(call.role), call.lease)
+                if first:
+                    self._after_pause(lambda: self._ask_whether_back(call.role))
+            case "close" | "back":
+                self._after_pause(lambda: self._ask_whether_back(call.role))
+            case "account":
+                self.monitor.note_unanswered(call.role)
+            case "worker_steps":
+                self._after_pause(lambda: self._answer(_Call("back", call.role), None))
+            case "work":
+                self._after_pause(self._ask_for_work)
+            case "weights" | "evaluate":
+                self._after_pause(self._ask_for_weights)
+            case "republish":  # a learner that is new publishes to everyone by itself
+                pass
+
+    def _after_pause(self, action: Callable[[], None]) -> None:
+        self._later.append((time.monotonic() + PAUSE_SECONDS, action))
 
     # --- ends ----------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
         """After the last update: final checkpoint, last evaluation, summary."""
-        self.progress.notice = "last checkpoint and evaluation"
-        self._settle("close", "evaluate", "weights", "work")
-        self._save()
-        self.progress.values |= ray.get(self.planner.statistics.remote())
-        boxed, steps = ray.get(self.learner.weights.remote())
-        self._call(self.evaluator.evaluate.remote(boxed, steps), _Call("evaluate"))
-        while any(call.kind == "evaluate" for call in self._calls.values()):
-            self.stop.check()
-            self._next_answers()
+        self.progress.notice, self.monitor.state = "last checkpoint and evaluation", "finishing"
+        self._settle("close", "back", "worker_steps", "evaluate", "weights", "work")
+        for name, member in self.crew.members.items():  # their last numbers
+            self.monitor.note(name, self._insist(member.handle.account.remote))
+        self._insist(self.replay.close.remote)
+        while True:  # a learner that dies now comes back from an older checkpoint and owes updates again
+            report = self._insist(lambda: self.learner.work.remote(WORK_SECONDS))
+            if (
+                report.updates == self.monitor.promised
+                and self._insist(self.learner.checkpoint.remote) == report.updates
+            ):
+                break
+        self._status = self._insist(self.replay.status.remote)
+        rows = self._insist(self._last_evaluation)
         self.progress.update(self._status["steps"], self._status["updates"], {}, force=True)
+        self.progress.evaluation(rows)
         self.progress.summary("finished")
+
+    def _last_evaluation(self) -> ray.ObjectRef:
+        boxed, steps = ray.get(self.learner.weights.remote())
+        return self.evaluator.evaluate.remote(boxed, steps)
 
     def _stop_in_order(self) -> None:
         """Ctrl-C: let the leases end, close the episodes, write a checkpoint."""
-        self.progress.notice = "stopping: writing a checkpoint (Ctrl-C again: at once)"
+        self.progress.notice, self._stopping = "stopping: writing a checkpoint (Ctrl-C again: at once)", True
         ends = time.monotonic() + STOP_SECONDS
         while any(call.kind == "collect" for call in self._calls.values()) and time.monotonic() < ends:
+            self._look()
             self._next_answers()
         if not self._closing:
-            ray.get([actor.close.remote() for actor in self.workers])
-        self._save()
+            for actor in self.workers:
+                self._insist(actor.close.remote)
+        self._insist(lambda: self.learner.work.remote(0.0))  # the last fragments are mirrored
+        self._insist(self.learner.checkpoint.remote)
+        self._status = self._insist(self.replay.status.remote)
+        self._insist(self.replay.close.remote)
         self.progress.update(self._status["steps"], self._status["updates"], {}, force=True)
         self.progress.summary("interrupted")
         raise KeyboardInterrupt
 
-    def _save(self) -> None:
-        """Let the learner mirror the last fragments, write a checkpoint of it, end the log file."""
-        ray.get(self.learner.work.remote(0.0))
-        ray.get(self.learner.checkpoint.remote())
-        self._status = ray.get(self.replay.status.remote())
-        ray.get(self.replay.close.remote())
-
     def _settle(self, *kinds: str) -> None:
         """Wait until no call of these kinds is outstanding; the learner is given no further work."""
-        while any(call.kind in kinds for call in self._calls.values()):
-            ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=0.5)
-            for reference in ready:
-                call = self._calls.pop(reference)
-                result = ray.get(reference)
-                if call.kind != "work":
-                    self._answer(call, result)
+        while any(call.kind in kinds for call in self._calls.values()) or self._later:
             if self.stop.requested:
                 self._stop_in_order()
+            self._look()
+            self._next_answers()
 
-    # --- helpers -------------------------------------------------------------------------------------------------
-
-    def _create(self, role: type, resources: dict[str, float], *arguments: Any, **options: Any) -> Any:
-        groups = options.pop("concurrency_groups", None)
-        remote = ray.remote(concurrency_groups=groups)(role) if groups else ray.remote(role)
-        actor = remote.options(**resources, **options).remote(*arguments)
-        self._actors[actor._actor_id.hex()] = (role.__name__, actor)
-        return actor
-
-    def _get(self, references: list[ray.ObjectRef], resources: Resources) -> list[Any]:
-        """Answers of starting roles. Raises UserError where they do not start in time."""
-        ends = time.monotonic() + START_SECONDS
-        while time.monotonic() < ends:
-            self.stop.check()
+    def _insist(self, ask: Callable[[], ray.ObjectRef]) -> Any:
+        """The answer of a call at the end of a sitting, made again if its role dies meanwhile."""
+        while True:
             try:
-                answers: list[Any] = ray.get(references, timeout=1.0)
-            except GetTimeoutError:
-                continue
-            except ActorDiedError as error:  # a constructor failed; Ray keeps only the text of the reason
-                mistakes = [line for line in str(error).splitlines() if "UserError: " in line]
-                if mistakes:
-                    raise UserError(mistakes[-1].partition("UserError: ")[2]) from None
-                raise
-            return answers
-        raise UserError(
-            f"the roles did not start within {START_SECONDS:.0f} s; they ask for {resources}, the cluster has free "
-            f"{ray.available_resources()}: fewer --rollout-workers, or wait until it has room"
-        )
-
-    def _call(self, reference: ray.ObjectRef, call: _Call) -> None:
-        self._calls[reference] = call
-
-    def _leases_by_worker(self) -> list[int]:
-        counts = [0] * len(self.workers)
-        for call in self._calls.values():
-            if call.kind == "collect":
-                counts[call.worker] += 1
-        return counts
+                reference = ask()
+                while not ray.wait([reference], timeout=0.05)[0]:
+                    if not self._stopping:
+                        self.stop.check()
+                    self._look()
+                    self._next_answers()
+                return ray.get(reference)
+            except ray.exceptions.RayError as error:
+                if not is_absence(error):
+                    raise
+                role = self.crew.name_of(error)
+                if role in self.crew.members:
+                    self.monitor.note_absence(role, error)
+                time.sleep(PAUSE_SECONDS)
 
     def _intervals(self) -> int:
         every = self.config.online.evaluate_every
         return self._status["steps"] // every if every else 0
 
-    def _device(self, resources: dict[str, float]) -> str:
-        """The role's torch device: Ray shows a role only the GPU it was given, as the first one."""
-        if resources.get("num_gpus", 0) > 0:
-            return "cuda"
-        return "cpu"
+
+def _number(role: str) -> int:
+    return int(role.rpartition("-")[2])
+
+
+def _device(resources: dict[str, float]) -> str:
+    """A role's torch device: Ray shows it only the GPU it was given, as the first one."""
+    return "cuda" if resources.get("num_gpus", 0) > 0 else "cpu"

@@ -12,6 +12,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from actors.role import CONTROL, Role
 from m3pc_ray.online.plan_service import join_contexts
 from m3pc_ray.online.roles import make_plan_service
 from m3pc_ray.planning.context import PlanningContext
@@ -23,19 +24,24 @@ Answer = tuple[NDArray[np.float32], int]
 @dataclass
 class _Request:
     context: PlanningContext
+    worker: int
     answer: asyncio.Future[Answer]
     arrived: float
 
 
-class PlannerActor:
+LIVE_SECONDS = 5.0
+"""A worker that has not asked for so long is not waited for: it died, asks elsewhere, or its budget is used up."""
+
+
+class PlannerActor(Role):
     """An async actor; the model runs in a thread of its own, never on the event loop.
 
     Requests gather while the model computes. Once it is idle a batch leaves as soon as it has `target_rows` rows, or
-    every worker waits in it, or its oldest request has waited `batch_wait_ms`.
+    every worker that lives has a request in it, or its oldest request has waited `batch_wait_ms`.
 
     Args:
         run_path: the run folder.
-        workers: rollout workers that may ask.
+        workers: rollout workers whose first choice this planner is.
         device: torch device.
         threads: CPU threads.
     """
@@ -45,46 +51,53 @@ class PlannerActor:
         run = RunFolder.open(run_path)
         online = run.config().online
         self._service = make_plan_service(run, device)
-        self._workers = workers
         self._wait_seconds = online.planner_batch_wait_ms / 1000.0
-        self._target_rows = workers * online.environments_per_worker
+        self._target_rows = max(1, workers) * online.environments_per_worker
+        # Until every worker has asked once it is not known who lives.
+        self._seen: dict[int, float] = {}
+        self._expected = workers
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._waiting: list[_Request] = []
         self._computing = False
         self._idle_since = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._histogram: dict[int, int] = {}
         self._reset_statistics()
 
-    async def plan(self, context: PlanningContext) -> Answer:
+    async def plan(self, context: PlanningContext, worker: int) -> Answer:
         """Actions (B, action_dim) in (-1, 1) for a worker's environments, and the version of the weights."""
-        request = _Request(context, asyncio.get_running_loop().create_future(), time.monotonic())
+        now = time.monotonic()
+        self._seen[worker] = now
+        request = _Request(context, worker, asyncio.get_running_loop().create_future(), now)
         self._waiting.append(request)
         self._consider()
         return await request.answer
 
-    @ray.method(concurrency_group="control")
+    def values(self) -> dict[str, float]:
+        """Since the last question: rows a batch, seconds computing and waiting, decisions; and what holds now.
+
+        `batch_N` counts the batches so far of up to N rows and more than half of it.
+        """
+        batches, elapsed = max(self._batches, 1), max(time.monotonic() - self._since, 1e-9)
+        values = {
+            "batch_mean": self._rows / batches,
+            "batch_ms": 1000.0 * self._compute_seconds / batches,
+            "wait_ms": 1000.0 * self._wait_total / max(self._requests, 1),
+            "busy": self._compute_seconds / elapsed,
+            "decisions_per_second": self._rows / elapsed,
+            "queue": float(sum(len(request.context) for request in self._waiting)),
+            "weight_version": float(self._service.version),
+        }
+        self._reset_statistics()
+        return values | {f"batch_{size}": float(count) for size, count in sorted(self._histogram.items())}
+
+    @ray.method(concurrency_group=CONTROL)
     async def set_weights(self, boxed: list[ray.ObjectRef]) -> int:
         """Take over published weights, given as a boxed reference; returns their version."""
         weights = await boxed[0]
         await asyncio.get_running_loop().run_in_executor(self._executor, self._service.set_weights, weights)
         return self._service.version
-
-    @ray.method(concurrency_group="control")
-    async def statistics(self) -> dict[str, float]:
-        """Means since the last call: rows a batch, seconds computing and waiting, requests; and the weight version."""
-        batches, elapsed = max(self._batches, 1), max(time.monotonic() - self._since, 1e-9)
-        values = {
-            "planner_batch_mean": self._rows / batches,
-            "planner_batch_ms": 1000.0 * self._compute_seconds / batches,
-            "planner_wait_ms": 1000.0 * self._wait_total / max(self._requests, 1),
-            "planner_busy": self._compute_seconds / elapsed,
-            "planner_decisions_per_second": self._rows / elapsed,
-            "weight_version": float(self._service.version),
-        }
-        empty = self._batches == 0
-        self._reset_statistics()
-        return {"weight_version": values["weight_version"]} if empty else values
 
     def _consider(self) -> None:
         """Send off what waits, if it is time."""
@@ -92,10 +105,17 @@ class PlannerActor:
             return
         rows = sum(len(request.context) for request in self._waiting)
         waited = time.monotonic() - max(self._waiting[0].arrived, self._idle_since)
-        if rows >= self._target_rows or len(self._waiting) >= self._workers or waited >= self._wait_seconds:
+        if rows >= self._target_rows or self._everyone_waits() or waited >= self._wait_seconds:
             self._flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._wait_seconds - waited, self._on_timer)
+
+    def _everyone_waits(self) -> bool:
+        asking = {request.worker for request in self._waiting}
+        if len(self._seen) < self._expected:
+            return len(asking) >= self._expected
+        now = time.monotonic()
+        return all(worker in asking for worker, seen in self._seen.items() if now - seen < LIVE_SECONDS)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -129,6 +149,8 @@ class PlannerActor:
         self._idle_since = time.monotonic()
         self._batches += 1
         self._rows += len(joined)
+        bucket = 1 << (len(joined) - 1).bit_length()
+        self._histogram[bucket] = self._histogram.get(bucket, 0) + 1
         self._requests += len(requests)
         self._compute_seconds += self._idle_since - started
         self._wait_total += sum(started - request.arrived for request in requests)

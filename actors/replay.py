@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
-import ray
-
+from actors.role import Role, was_restarted
 from m3pc_ray.config import RunConfig
 from m3pc_ray.online.exploration import Task
 from m3pc_ray.online.fragments import Fragment
 from m3pc_ray.online.replay_keeper import make_keeper
 
 
-class ReplayActor:
+class ReplayActor(Role):
     """An async actor: fragments of several workers share one sync of the disk, and none is acknowledged before it.
 
     Loads no model. The arguments are those of `make_keeper`. Where Ray has restarted this actor, the workers live on
@@ -21,9 +21,21 @@ class ReplayActor:
     """
 
     def __init__(self, run_path: str, config: RunConfig, task: Task, updates: dict[str, int]) -> None:
-        self._keeper = make_keeper(run_path, config, task, updates, close_orphans=not _was_restarted())
+        self._keeper = make_keeper(run_path, config, task, updates, close_orphans=not was_restarted())
         self._unsynced: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Task[None] | None = None
+        self._syncs, self._sync_seconds, self._since = 0, 0.0, time.monotonic()
+
+    def values(self) -> dict[str, float]:
+        """Of the log and, since the last question, of its syncs."""
+        status, elapsed = self._keeper.status(), max(time.monotonic() - self._since, 1e-9)
+        values = {name: float(status[name]) for name in ("fragments_in_memory", "log_bytes", "log_files")}
+        values |= {
+            "sync_share": self._sync_seconds / elapsed,
+            "sync_ms": 1000.0 * self._sync_seconds / max(self._syncs, 1),
+        }
+        self._syncs, self._sync_seconds, self._since = 0, 0.0, time.monotonic()
+        return values
 
     async def new_incarnation(self, worker: int) -> int:
         """A number for a worker process that starts; episodes of its earlier starts are closed, see `ReplayKeeper`."""
@@ -77,6 +89,7 @@ class ReplayActor:
     async def _sync_groups(self) -> None:
         while self._unsynced:
             group, self._unsynced = self._unsynced, []
+            started = time.monotonic()
             try:
                 await asyncio.get_running_loop().run_in_executor(None, self._keeper.sync)
             except Exception as error:
@@ -85,12 +98,6 @@ class ReplayActor:
             else:
                 for future in group:
                     future.set_result(None)
+            self._syncs += 1
+            self._sync_seconds += time.monotonic() - started
         self._syncing = None
-
-
-def _was_restarted() -> bool:
-    """Whether this is an actor that Ray has brought back after its process died."""
-    if not ray.is_initialized():
-        return False
-    context = ray.get_runtime_context()
-    return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)

@@ -219,6 +219,13 @@ class OnlineConfig:
     """Rollout worker actors."""
     environments_per_worker: int = 2
     """Environments each worker steps together with one planning request."""
+    overlap: Literal["auto", "always", "never"] = "auto"
+    """Step half of a worker's environments while the other half is planned for; auto: where simulation takes more than
+    a tenth of a worker's time, since halves make smaller planning batches."""
+    worker_cpus: float = 0.0
+    """CPU cores a rollout worker reserves, fractions allowed; 0: one, or less where the roles outnumber the cores."""
+    planners: int = 0
+    """Planner replicas, over which the workers are spread; 0: one for every GPU beside the learner's, one at least."""
     btm_updates_per_step: float = 0.2
     """Trajectory-model updates per environment step (the paper's 200 per episode of up to 1000 steps)."""
     critic_updates_per_step: float = 2.0
@@ -258,6 +265,9 @@ class OnlineConfig:
     """Most steps of one episode a worker holds back before it sends them."""
     publish_every: int = 50
     """Trajectory-model updates between published weights."""
+    max_weight_lag: int = 0
+    """Most updates by which weights that choose an action may be behind the learner's at that moment: it publishes as
+    often and waits until every planner has them. 0: no cap, the learner never waits for a planner."""
     evaluate_every: int = 5000
     """Environment steps between evaluations."""
     evaluation_episodes: int = 5
@@ -266,8 +276,14 @@ class OnlineConfig:
     """Longest time a planning request waits for company while the planner is idle."""
     checkpoint_minutes: float = 2.0
     """Minutes between checkpoints."""
+    checkpoint_updates: int = 500
+    """Trajectory-model updates between checkpoints, where that comes sooner: most of them that a crash costs."""
     keep_checkpoints: int = 2
     """Newest complete checkpoints kept."""
+    watchdog_minutes: float = 10.0
+    """Minutes without any progress after which a run on Ray prints what every role does and ends; 0: never."""
+    max_restarts: int = 5
+    """Times in a row that one role may die without any progress of the run in between, before the run ends."""
     threads: int = 0
     """CPU threads of the learner; 0: half the cores, at most 8. With --serial of everything; 0: all cores."""
 

@@ -79,6 +79,8 @@ RANGES: dict[str, str] = {
     "online.steps": _COUNT,
     "online.rollout_workers": _COUNT,
     "online.environments_per_worker": _COUNT,
+    "online.worker_cpus": _COUNT_OR_ZERO,
+    "online.planners": _COUNT_OR_ZERO,
     "online.btm_updates_per_step": _COUNT_OR_ZERO,
     "online.critic_updates_per_step": _COUNT_OR_ZERO,
     "online.start_steps": _COUNT_OR_ZERO,
@@ -95,11 +97,15 @@ RANGES: dict[str, str] = {
     "online.num_candidates": _COUNT,
     "online.fragment_steps": _COUNT,
     "online.publish_every": _COUNT,
+    "online.max_weight_lag": _COUNT_OR_ZERO,
     "online.evaluate_every": _COUNT_OR_ZERO,
     "online.evaluation_episodes": _COUNT,
     "online.planner_batch_wait_ms": _COUNT_OR_ZERO,
     "online.checkpoint_minutes": _POSITIVE,
+    "online.checkpoint_updates": _COUNT,
     "online.keep_checkpoints": _COUNT,
+    "online.watchdog_minutes": _COUNT_OR_ZERO,
+    "online.max_restarts": _COUNT_OR_ZERO,
     "online.threads": _COUNT_OR_ZERO,
 }
 """Interval of every numeric setting; a square bracket includes its end."""
@@ -144,5 +150,7 @@ def _relations(config: RunConfig) -> Iterator[tuple[str, str]]:
             "planner.context_length",
             f"must be below model.segment_length = {model.segment_length}, not {planner.context_length}",
         )
+    if config.online.max_weight_lag == 1:  # the learner does updates in twos (online.learner.MOST_UPDATES_AT_ONCE)
+        yield "online.max_weight_lag", "must be 0 (no cap) or at least 2"
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
         yield "device", f"must be auto, cpu, cuda or cuda:N, not {config.device or 'nothing'}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from m3pc_ray.environments.actions import to_environment_range
 from m3pc_ray.environments.make import EnvironmentGroup
+from m3pc_ray.errors import UserError
 from m3pc_ray.online.fragments import EpisodeKey, Fragment
 from m3pc_ray.planning.context import ContextWindow, PlanningContext
 from m3pc_ray.trajectories.episodes import EpisodeEnd
@@ -61,8 +62,9 @@ class _Pending:
 class Collector:
     """Steps several environments of one worker; every step costs a ticket.
 
-    One round is `request` (what to plan for), then `act` (step with the planned actions). Fragments gather in
-    `take_fragments`: every `fragment_steps` steps of an episode, at its end, and at `flush`.
+    One round is `request` (what to plan for), then `act` (step with the planned actions). The environments may stand in
+    several lanes with rounds of their own, so that one lane is stepped while another is planned for. Fragments gather
+    in `take_fragments`: every `fragment_steps` steps of an episode, at its end, and at `flush`.
 
     Args:
         worker, incarnation: name this collector's episodes, see `EpisodeKey`.
@@ -93,29 +95,51 @@ class Collector:
         self._current = np.zeros((len(group), spec.observation_dim), dtype=np.float32)
         self._episodes = 0
         self._pending = [self._start(row) for row in range(len(group))]
-        self._rows = np.zeros(0, dtype=np.int64)
+        self.set_lanes(1)
         self._fragments: list[Fragment] = []
         self._finished: list[FinishedEpisode] = []
 
-    def request(self) -> PlanningContext | None:
-        """What the next round needs planned: a row for each environment there is a ticket for; None without tickets."""
-        count = min(len(self._pending), self.tickets)
-        if count == 0:
-            return None
-        self._rows = np.arange(count)
-        keys = np.array(
-            [(self.run_seed, episode_stream(p.key), p.length) for p in self._pending[:count]], dtype=np.uint64
-        )
-        return self._window.context(keys, self._rows)
+    @property
+    def lanes(self) -> int:
+        """Groups of environments that take their rounds in turn."""
+        return len(self._lanes)
 
-    def act(self, actions: NDArray[np.float32], version: int) -> None:
-        """Step the environments of the last `request` with its answer: actions (rows, action_dim) in (-1, 1)."""
+    def set_lanes(self, count: int) -> None:
+        """Divide the environments into so many lanes, one environment at least in each; no request may be open."""
+        rows = np.arange(len(self.group))
+        self._lanes = [part for part in np.array_split(rows, count) if len(part)]
+        self._asked: dict[int, NDArray[np.int64]] = {}
+
+    def request(self, lane: int = 0) -> PlanningContext | None:
+        """What a lane's next round needs planned: a row for each environment there is a ticket for, which is used up.
+
+        None without tickets.
+        """
+        rows = self._lanes[lane][: self.tickets]
+        if not len(rows):
+            return None
+        self.tickets -= len(rows)
+        self._asked[lane] = rows
+        pending = [self._pending[row] for row in rows]
+        keys = np.array([(self.run_seed, episode_stream(p.key), p.length) for p in pending], dtype=np.uint64)
+        return self._window.context(keys, rows)
+
+    def act(self, actions: NDArray[np.float32], version: int, lane: int = 0) -> None:
+        """Step the environments of a lane's `request` with its answer: actions (rows, action_dim) in (-1, 1).
+
+        Raises:
+            UserError: an action is not finite; nothing is stepped.
+        """
+        if not np.isfinite(actions).all():
+            raise UserError(
+                f"a planned action is not finite (weights of version {version}); nothing was stepped with it"
+            )
         spec = self.group.spec
+        rows = self._asked.pop(lane)
         own_range = to_environment_range(actions, spec.action_low, spec.action_high)
-        transitions = self.group.step(own_range, self._rows)
-        self.tickets -= len(self._rows)
-        self.steps += len(self._rows)
-        for i, row in enumerate(self._rows.tolist()):
+        transitions = self.group.step(own_range, rows)
+        self.steps += len(rows)
+        for i, row in enumerate(rows.tolist()):
             pending = self._pending[row]
             pending.observations.append(self._current[row].copy())
             pending.actions.append(own_range[i])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from m3pc_ray.config import RunConfig
 from m3pc_ray.critic.trainer import IQLTrainer
 from m3pc_ray.errors import UserError
 from m3pc_ray.model.precision import resolve_precision
+from m3pc_ray.online.divergence import all_finite, keep_batches
 from m3pc_ray.online.fragments import Fragment
 from m3pc_ray.online.replay_storage import ReplayStorage, best_episodes
 from m3pc_ray.training.assemble import Models
@@ -34,6 +36,9 @@ from m3pc_ray.trajectories.episodes import Trajectories
 Arrays = dict[str, np.ndarray]
 
 
+MOST_UPDATES_AT_ONCE = 2
+"""Updates of the trajectory model between two looks at what else there is to do."""
+_LOSSES = ("loss", "value_loss", "q_loss")
 WARMUP_UPDATES = 100
 """Updates over which learning rates rise online: the optimizers come out of a schedule that ended at 0."""
 
@@ -98,6 +103,7 @@ class Learner:
         trajectories: the data set the offline part of the replay is chosen from.
         tensors, state: a checkpoint's contents; of a pretraining run at first (optimizers, target networks and the
             entropy multiplier go on from there), of this run on resuming.
+        evidence: folder for the batches after which training was not finite any more; None: they are not kept.
     """
 
     def __init__(
@@ -107,8 +113,10 @@ class Learner:
         trajectories: Trajectories,
         tensors: Tensors,
         state: dict[str, Any],
+        evidence: Path | None = None,
     ) -> None:
         self.config, self.models = config, models
+        self._evidence = evidence
         device = models.model.modality_embedding.device
         self.storage = build_storage(config, models, trajectories, device)
         dtype = resolve_precision(config.pretrain.precision, device)
@@ -125,6 +133,7 @@ class Learner:
         self._segment_rng = np.random.default_rng([config.seed, 4])
         self._transition_rng = np.random.default_rng([config.seed, 5])
         self._newest: dict[str, dict[str, torch.Tensor]] = {}
+        self._batches: dict[str, list[dict[str, torch.Tensor]]] = {}
         self._published = -1
         self._before = {"btm": int(state["btm_updates"]), "critic": int(state["critic_updates"])}
         torch.manual_seed(config.seed)
@@ -143,8 +152,12 @@ class Learner:
 
     @property
     def publication_due(self) -> bool:
-        """Whether `publish_every` updates were done since weights were last published."""
-        return self._published < 0 or self.version - self._published >= self.config.online.publish_every
+        """Whether it is time to publish: by `publish_every`, or before the next updates could pass `max_weight_lag`."""
+        online = self.config.online
+        every = online.publish_every
+        if online.max_weight_lag:
+            every = max(1, min(every, online.max_weight_lag - MOST_UPDATES_AT_ONCE + 1))
+        return self._published < 0 or self.version - self._published >= every
 
     def ingest(self, fragments: Sequence[Fragment]) -> None:
         """Mirror the next fragments of the replay, in its order."""
@@ -158,7 +171,18 @@ class Learner:
         """Do so many updates of each kind (`btm`, `critic`).
 
         With an executor the critic's run in it beside the model's: they share nothing but the replay they read.
+
+        Raises:
+            UserError: a loss is not finite any more; the batches of this call are kept.
         """
+        self._batches = {"btm": [], "critic": []}
+        self._do_updates(updates, executor)
+        losses = [metrics[name] for metrics in self._newest.values() for name in _LOSSES if name in metrics]
+        if losses and not bool(torch.stack(losses).isfinite().all()):
+            self.check_finite()
+        self._batches = {}
+
+    def _do_updates(self, updates: Mapping[str, int], executor: Executor | None) -> None:
         if executor is None:
             self._update_critic(updates["critic"])
             self._update_btm(updates["btm"])
@@ -173,6 +197,7 @@ class Learner:
         size = self.config.critic.batch_size
         factor = self._learning_rate_factor("critic")
         for batch in self.storage.sample_transitions(self._transition_rng, count, size):
+            self._batches["critic"].append(batch)
             metrics = self.critic_trainer.update(batch, factor)
         self._newest["critic"] = metrics
         self.updates["critic"] += count
@@ -180,6 +205,7 @@ class Learner:
     def _update_btm(self, count: int) -> None:
         for _ in range(count):
             tokens, valid = self.storage.sample_segments(self._segment_rng, self.config.online.btm_batch_size)
+            self._batches["btm"].append(tokens if valid is None else {**tokens, "valid": valid})
             factor = self._learning_rate_factor("btm")
             self._newest["btm"] = self.btm_trainer.update(tokens, valid, factor)
             self.updates["btm"] += 1
@@ -205,14 +231,20 @@ class Learner:
         """The newest update's metrics.
 
         Raises:
-            UserError: one is not finite: training has diverged, and its weights must not be used.
+            UserError: one of them or a weight is not finite: training has diverged, and its weights must not be used.
         """
         row = {f"{kind}/{name}": float(v) for kind, metrics in self._newest.items() for name, v in metrics.items()}
         bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if not bad and not all_finite([self.models.model, self.models.critic]):
+            bad = ["a weight"]
         if bad:
+            kept = ""
+            if self._evidence is not None and any(self._batches.values()):
+                kept = f"; what was trained on last is in {keep_batches(self._evidence, self.updates, self._batches)}"
             raise UserError(
                 f"{', '.join(bad)} is not finite after {self.updates['btm']} model and {self.updates['critic']} critic "
-                "updates; the last checkpoint is good: lower online.btm_learning_rate or critic.learning_rate"
+                "updates; the last checkpoint is good: lower online.btm_learning_rate or online.critic_learning_rate"
+                + kept
             )
         return row
 

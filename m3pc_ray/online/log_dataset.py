@@ -79,7 +79,9 @@ def _metadata(folder: Path, environment: str) -> DatasetMetadata:
     if environment:
         facts = validation.environment_facts(validation.modern_environment_id(environment))
         return validation.metadata_of(facts, name, origin=origin)
-    from m3pc_ray.training.checkpoints import load_checkpoint  # takes torch along, which most of `m3pc data` does without
+    from m3pc_ray.training.checkpoints import (
+        load_checkpoint,
+    )  # takes torch along, which most of `m3pc data` does without
 
     try:
         models = load_checkpoint(run)[1]["models"]

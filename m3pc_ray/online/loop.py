@@ -47,7 +47,7 @@ class SerialRun:
             make_collector(config, task, worker, self.keeper.new_incarnation(worker))
             for worker in range(config.online.rollout_workers)
         ]
-        self._last_checkpoint = time.monotonic()
+        self._last_checkpoint, self._checkpointed = time.monotonic(), self.learner.version
 
     def train(self) -> None:
         """Take every step and do every update.
@@ -65,7 +65,7 @@ class SerialRun:
                 self.stop.check()
                 if self._evaluations_due() > evaluations and not self.keeper.limiter.finished:
                     self._evaluate()
-                if time.monotonic() - self._last_checkpoint > 60.0 * self.config.online.checkpoint_minutes:
+                if self._checkpoint_due():
                     self._checkpoint()
             self._close_episodes()
             self._evaluate()
@@ -136,7 +136,14 @@ class SerialRun:
             self._hand_over(collector)
         self._learn()
 
+    def _checkpoint_due(self) -> bool:
+        online = self.config.online
+        if self.learner.version - self._checkpointed >= online.checkpoint_updates:
+            return True
+        return time.monotonic() - self._last_checkpoint > 60.0 * online.checkpoint_minutes
+
     def _checkpoint(self) -> None:
         self.learner.checkpoint(self.run)
+        self._checkpointed = self.learner.version
         self.progress.update(self.keeper.limiter.steps, self.learner.updates, {}, force=True)
         self._last_checkpoint = time.monotonic()

@@ -19,7 +19,7 @@ def make_learner(run: RunFolder, device: str | None = None) -> Learner:
     config = run.config() if device is None else replace(run.config(), device=device)
     tensors, state = load_checkpoint(run)
     models = models_from_checkpoint(config, tensors, state)
-    return Learner(config, models, load_data(config), tensors, state)
+    return Learner(config, models, load_data(config), tensors, state, evidence=run.path / "diverged")
 
 
 def make_plan_service(run: RunFolder, device: str | None = None) -> PlanService:

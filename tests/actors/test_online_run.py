@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import ray
 
-from actors.online_run import OnlineRun, run_on_ray
+from actors.online_run import run_on_ray
 from m3pc_ray.agent import Agent
 from m3pc_ray.commands.finetune import resume_finetune
 from m3pc_ray.config import DataConfig
@@ -21,7 +20,7 @@ from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.metrics import read_metrics
 from m3pc_ray.training.run_folder import RunFolder
-from m3pc_ray.trajectories.episodes import EpisodeEnd
+from tests.actors.checks import assert_exact
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -41,28 +40,6 @@ class Watched(OnlineProgress):
         super().update(steps, updates, values, force)
         self.seen.append((steps, dict(updates), dict(values)))
         self.stop.requested |= steps >= self.stop_at
-
-
-def assert_exact(run: RunFolder, steps: int = 203) -> None:
-    """Summary, checkpoint and log agree on the promised counts, and every episode in the log is whole and closed."""
-    summary = run.summary()
-    assert summary["status"] == "finished"
-    counts = [summary[name] for name in ("environment_steps", "btm_updates", "critic_updates")]
-    assert counts == [steps, round(0.1 * steps), steps]
-    fragments = list(read_log(run.path / "replay"))
-    assert sum(fragment.num_steps for fragment in fragments) == steps
-    _, state = load_checkpoint(run)
-    updates = {"btm": round(0.1 * steps), "critic": steps}
-    assert state["online"] == {"fragments": len(fragments), "steps": steps, "updates": updates}
-    lengths: dict[object, int] = {}
-    closed: dict[object, EpisodeEnd] = {}
-    for fragment in fragments:
-        assert fragment.key not in closed
-        assert fragment.offset == lengths.get(fragment.key, 0)
-        lengths[fragment.key] = fragment.offset + fragment.num_steps
-        if fragment.end is not None:
-            closed[fragment.key] = fragment.end
-    assert set(closed) == set(lengths)
 
 
 def test_counts_are_exact_and_the_run_is_an_ordinary_run(pretrained, tmp_path):
@@ -113,23 +90,6 @@ def test_interrupted_run_is_checkpointed_and_resumes_exactly(pretrained, tmp_pat
     resume_finetune(run.path, quiet=True)
     assert_exact(run)
     assert {fragment.key.incarnation for fragment in read_log(run.path / "replay")} == {0, 1}
-
-
-def test_a_role_that_dies_is_named_and_the_run_goes_on_from_its_checkpoint(pretrained, tmp_path, monkeypatch):
-    run = prepare(pretrained, tmp_path / "run", finetune_config(pretrained, {"online.evaluate_every": "0"}))
-    train = OnlineRun.train
-
-    def train_and_die(online_run):
-        ray.kill(online_run.planner)
-        train(online_run)
-
-    monkeypatch.setattr(OnlineRun, "train", train_and_die)
-    with pytest.raises(UserError, match=rf"PlannerActor died .*m3pc resume {run.path}"):
-        resume_finetune(run.path, quiet=True)
-    assert run.summary()["status"] == "failed"
-    monkeypatch.undo()
-    resume_finetune(run.path, quiet=True)
-    assert_exact(run)
 
 
 def test_a_mistake_that_only_a_role_notices_is_one_line(pretrained, tmp_path):

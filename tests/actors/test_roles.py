@@ -37,7 +37,7 @@ def test_planner_joins_what_waits_and_answers_each_its_own(run):
     actor = PlannerActor(str(run.path), workers=2, device="cpu", threads=1)
 
     async def ask() -> list:
-        return await asyncio.gather(actor.plan(context(3, 1)), actor.plan(context(2, 2)))
+        return await asyncio.gather(actor.plan(context(3, 1), 0), actor.plan(context(2, 2), 1))
 
     answers = asyncio.run(ask())
     assert (actor._batches, actor._rows, actor._requests) == (1, 5, 2)
@@ -49,7 +49,7 @@ def test_planner_joins_what_waits_and_answers_each_its_own(run):
 
 def test_planner_does_not_wait_for_ever_for_company(run):
     actor = PlannerActor(str(run.path), workers=2, device="cpu", threads=1)
-    actions, _ = asyncio.run(actor.plan(context(3, 1)))
+    actions, _ = asyncio.run(actor.plan(context(3, 1), 0))
     assert actions.shape == (3, 1)
     assert actor._wait_total >= 0.002
 
@@ -59,9 +59,9 @@ def test_planner_gathers_while_it_computes(run):
     actor = PlannerActor(str(run.path), workers=2, device="cpu", threads=1)
 
     async def ask() -> None:
-        first = asyncio.ensure_future(actor.plan(context(6, 1)))
+        first = asyncio.ensure_future(actor.plan(context(6, 1), 0))
         await asyncio.sleep(0)
-        await asyncio.gather(first, *(actor.plan(context(1, seed)) for seed in range(2, 6)))
+        await asyncio.gather(first, *(actor.plan(context(1, seed), seed % 2) for seed in range(2, 6)))
 
     asyncio.run(ask())
     assert (actor._batches, actor._rows) == (2, 10)
@@ -74,8 +74,8 @@ def test_an_error_of_the_planner_reaches_who_asked_and_the_next_is_answered(run)
 
     async def ask() -> np.ndarray:
         with pytest.raises(UserError, match="not finite"):
-            await actor.plan(bad)
-        return (await actor.plan(context(1, 1)))[0]
+            await actor.plan(bad, 0)
+        return (await actor.plan(context(1, 1), 0))[0]
 
     assert np.isfinite(asyncio.run(ask())).all()
 
