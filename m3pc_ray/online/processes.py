@@ -38,13 +38,18 @@ def is_ray_worker(pid: int) -> bool:
     return process_title(pid).startswith(RAY_TITLE)
 
 
-def end_process(pid: int) -> None:
-    """SIGKILL, to a process known to be there a moment ago. Raises ProcessLookupError where it has ended since."""
-    # Through a descriptor, as the number alone could have become another process's between look and signal.
+def end_worker(pid: int) -> None:
+    """SIGKILL to a process of Ray, and to nothing else.
+
+    Raises:
+        ProcessLookupError: there is no such process, or it is not Ray's.
+        PermissionError: it belongs to another user.
+    """
+    # Through a descriptor: after the look the number alone could have become another process's.
     descriptor = os.pidfd_open(pid)
     try:
         if not is_ray_worker(pid):
-            raise ProcessLookupError(f"process {pid} is not, or no longer, one of Ray's workers")
+            raise ProcessLookupError(f"process {pid} is not one of Ray's: {process_title(pid) or 'it has ended'}")
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     finally:
         os.close(descriptor)
