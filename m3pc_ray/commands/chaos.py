@@ -32,7 +32,9 @@ Exit code 0: everything killed came back or the run had finished; 1: a role did 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of the running run")
     parser.add_argument("--kill", action="append", metavar="ROLE", help="what to kill; repeatable (default: all)")
-    parser.add_argument("--every", type=float, default=30.0, metavar="SECONDS", help="between kills (default: 30)")
+    parser.add_argument(
+        "--every", type=float, default=30.0, metavar="SECONDS", help="between kills, the first at once (default: 30)"
+    )
     parser.add_argument("--times", type=int, metavar="N", help="kills in all (default: until the run ends)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice among roles of a kind (default: 0)")
     parser.add_argument("--json", metavar="FILE", help='write {"rows": [...]}, one row a kill')

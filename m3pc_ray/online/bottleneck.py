@@ -141,7 +141,7 @@ def _planner(status: LiveStatus, online: OnlineConfig, planning: float) -> Findi
     computing, waiting = _number(status, "planner_batch_ms"), _number(status, "planner_wait_ms")
     if any(map(math.isnan, (busy, rows, computing, waiting))):
         return None
-    environments = _environments_a_planner(status, online)
+    environments = environments_a_planner(status, online)
     batch = f"{rows:.1f} rows a batch of {environments:.0f} environments"
     if busy >= BUSY:
         text = f"Planning limits the run: workers wait for it {planning:.0%} of the time and it computes {busy:.0%}"
@@ -227,7 +227,7 @@ def _old_weights(status: LiveStatus, online: OnlineConfig) -> Iterator[Finding]:
     yield _finding("weight_lag", text, online, max(parts, key=lambda name: parts[name]), "lower")
 
 
-def _environments_a_planner(status: LiveStatus, online: OnlineConfig) -> float:
+def environments_a_planner(status: LiveStatus, online: OnlineConfig) -> float:
     """Environments that one planner replica serves, of workers and replicas that run."""
     running = [role.kind for role in status.roles if role.state == "running"]
     workers = running.count("rollout_worker") or online.rollout_workers

@@ -19,36 +19,40 @@ _STATE_STYLES |= {"failed": "bold red", "interrupted": "yellow"}
 _BATCH = re.compile(r"batch_(\d+)")
 
 
-def live_screen(title: str, status: LiveStatus, findings: Sequence[Finding], warning: str = "") -> RenderableType:
+def live_screen(
+    title: str, status: LiveStatus, environments: float, findings: Sequence[Finding], warning: str = ""
+) -> RenderableType:
     """One frame.
 
     Args:
         title: name of the run.
         status: the moment shown.
+        environments: that one planner serves, which its batches are compared with.
         findings: of `bottleneck.findings`; the last is the bottleneck.
         warning: shown first where it is not empty.
     """
     parts: list[RenderableType] = [Text(warning, style="bold red")] if warning else []
-    parts += [_run_table(title, status), _role_table(status.roles)]
+    parts += [_run_table(title, status, environments), _role_table(status.roles)]
     parts += [Text(finding.sentence, style="yellow") for finding in findings[:-1]]
     parts += [Text("bottleneck: ", style="bold").append(findings[-1].sentence, style="not bold")]
     return Group(*parts)
 
 
-def _run_table(title: str, status: LiveStatus) -> Table:
+def _run_table(title: str, status: LiveStatus, environments: float) -> Table:
     style = _STATE_STYLES.get(status.state, "cyan")
     notice = f": {escape(status.notice)}" if status.notice and status.notice != status.state else ""
     heading = f"{escape(title)}  [{style}]{status.state}[/{style}]{notice}"
     table = Table(title=heading, title_justify="left", title_style="", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
-    for name, text in _run_rows(status):
+    for name, text in _run_rows(status, environments):
         table.add_row(name, text)
     return table
 
 
-def _run_rows(status: LiveStatus) -> list[tuple[str, str]]:
-    metrics = status.metrics
+def _run_rows(status: LiveStatus, environments: float) -> list[tuple[str, str]]:
+    fill = status.metrics.get("planner_batch_mean", math.nan) / environments
+    metrics = {**status.metrics, "fill": fill, "environments": environments}
     rows = [("environment steps", _steps(status))]
     rows += [
         (f"{'model' if kind == 'btm' else kind} updates", f"{done:,} of {status.promised_updates.get(kind, 0):,}")
@@ -58,7 +62,7 @@ def _run_rows(status: LiveStatus) -> list[tuple[str, str]]:
         "waiting for the limiter": {"rollouts": "{waiting_steps:.0%}", "learner": "{waiting_updates:.0%}"},
         "rollout workers": {"planning": "{planning_share:.0%}", "simulating": "{simulation_share:.0%}"},
         "planner": {
-            "batch": "{planner_batch_mean:.1f} rows",
+            "batch": "{planner_batch_mean:.1f} of {environments:.0f} environments ({fill:.0%})",
             "computing": "{planner_batch_ms:.1f} ms",
             "waiting": "{planner_wait_ms:.1f} ms",
             "busy": "{planner_busy:.0%}",

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from m3pc_ray.online.bottleneck import Finding, findings
+from m3pc_ray.online.bottleneck import Finding, environments_a_planner, findings
 from m3pc_ray.online.live import LiveStatus, read_live, to_json
 from m3pc_ray.online.live_view import live_screen
 from m3pc_ray.online.processes import driver_is_gone, is_stale
@@ -75,7 +75,8 @@ class Watch:
 
     def screen(self) -> RenderableType:
         """A frame for a terminal."""
-        return live_screen(str(self.run.path), self.status, self.findings(), self.warning())
+        environments = environments_a_planner(self.status, self._online)
+        return live_screen(str(self.run.path), self.status, environments, self.findings(), self.warning())
 
     def json(self) -> dict[str, Any]:
         """The status with `warning`, `findings` and, as one sentence, `bottleneck`."""

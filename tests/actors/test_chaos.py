@@ -8,8 +8,10 @@ import pytest
 import ray
 
 from actors.chaos import end_worker_on
+from m3pc_ray.commands.chaos import _make_killer
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.processes import end_worker, is_ray_worker, process_title
+from tests.online.live_factory import role, status
 
 
 class Role:
@@ -54,6 +56,14 @@ def test_through_the_cluster(actor, cluster):
     assert wait_for_another(actor, pid) != pid
     with pytest.raises(ProcessLookupError):
         end_worker_on(cluster, socket.gethostname(), pid)
+
+
+def test_the_command_goes_through_the_cluster_for_other_machines(actor, cluster, monkeypatch):
+    pid, host = ray.get(actor.process.remote()), socket.gethostname()
+    monkeypatch.setattr(socket, "gethostname", lambda: "where the command runs")
+    victim = role("planner-0", "planner", pid=pid, host=host)
+    assert _make_killer()(status(ray_address=cluster), victim) == "SIGKILL through Ray"
+    assert wait_for_another(actor, pid) != pid
 
 
 def test_what_cannot_be_reached(cluster):

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from m3pc_ray.cli import main
-from m3pc_ray.config import RunConfig
+from m3pc_ray.config import OnlineConfig, RunConfig
 from m3pc_ray.online.live import LiveStatus, write_live
 from m3pc_ray.online.processes import driver_is_gone, process_exists
 from m3pc_ray.online.watching import Watch, watch_live
@@ -49,7 +49,7 @@ def living(**changes: object) -> LiveStatus:
 
 @pytest.fixture
 def run(tmp_path) -> RunFolder:
-    return RunFolder.create(tmp_path / "run", RunConfig(), "finetune")
+    return RunFolder.create(tmp_path / "run", RunConfig(online=OnlineConfig(environments_per_worker=4)), "finetune")
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_one_frame_shows_every_number_of_every_role(run):
         "240 of 2,000",
         "rollouts 40%  learner 1%",
         "min 0  mean 90  max 160",
-        "batch 3.5 rows",
+        "batch 3.5 of 4 environments (88%)",
         "batches 2: 25%, 4: 75%  queue 3",
         "steps per second 6.2  planning 75%",
         "restarting",
