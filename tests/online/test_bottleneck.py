@@ -87,6 +87,17 @@ def test_the_learner_comes_before_what_workers_do():
     assert "50%" in finding.sentence
 
 
+def test_the_largest_share_counts():
+    """A third of the time in sending is much, and yet not what to change first."""
+    assert found(simulation_share=0.1, planning_share=0.6)[-1].cause == "planning"
+    assert found(simulation_share=0.6, planning_share=0.1)[-1].cause == "simulation"
+
+
+def test_small_batches_whose_requests_wait_already_should_not_wait_longer():
+    finding = found(planner_busy=0.5, planner_batch_mean=2.0, planner_wait_ms=20.0)[-1]
+    assert (finding.cause, finding.direction) == ("company", "lower")
+
+
 def test_without_a_guide_no_candidates_can_be_saved():
     (finding,) = found(dataclasses.replace(ONLINE, guide="none"))
     assert (finding.cause, finding.setting, finding.direction) == ("planning", "", "")

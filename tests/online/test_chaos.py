@@ -40,7 +40,8 @@ def sleeper(title: str = "ray::Role") -> subprocess.Popen[bytes]:
 class FakeDriver:
     """Starts roles again that die, and writes live.json every few milliseconds.
 
-    Every status has 10 more steps and 100 more updates; a learner that died falls back by 750.
+    Every status has 10 more steps and 100 more updates; a learner that died is back first, and falls back by 750
+    with its first report.
     """
 
     def __init__(self, run: RunFolder, statuses: int = 10_000, restarts: bool = True) -> None:
@@ -48,6 +49,7 @@ class FakeDriver:
         self.processes = {name: sleeper() for name in NAMES}
         self.roles = {name: role(name, kind, pid=self.processes[name].pid, host=HERE) for name, kind in NAMES.items()}
         self.steps, self.updates = 0, 10_000
+        self._fall_back = False
         self.end = "finished"
         self.killed: list[str] = []
         self._write("running")
@@ -69,6 +71,8 @@ class FakeDriver:
         while self._left > 0 and not self._stop.is_set():
             self._left -= 1
             time.sleep(0.01)
+            if self._fall_back:
+                self.updates, self._fall_back = self.updates - FALLS_BACK, False
             for name, process in self.processes.items():
                 if process.poll() is not None:
                     self._restart(name, process.returncode)
@@ -86,8 +90,7 @@ class FakeDriver:
             self.processes[name] = sleeper()
             changes = {"pid": self.processes[name].pid, "restarts": self.roles[name].restarts + 1}
             self.roles[name] = dataclasses.replace(self.roles[name], state="running", **changes)
-            if name == "learner":
-                self.updates -= FALLS_BACK
+            self._fall_back = name == "learner"
 
     def _write(self, state: str) -> None:
         updates = {"btm": self.updates, "critic": 10 * self.updates}
@@ -152,6 +155,22 @@ def test_losses_are_the_deepest_drop_below_the_highest_count():
         losses.see(status(steps=steps, updates={"btm": btm}))
     assert losses.updates == {"btm": 35}
     assert losses.steps == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "back"),
+    [
+        ({"pid": 8, "restarts": 3}, True),
+        ({"pid": 7, "restarts": 3}, False),  # the same process: it has not even died
+        ({"pid": 0, "restarts": 3}, False),
+        ({"pid": 8, "restarts": 2}, False),
+        ({"pid": 8, "restarts": 3, "state": "starting"}, False),
+        ({"pid": 8, "restarts": 3, "name": "planner-1"}, False),
+    ],
+)
+def test_back_is_running_as_another_process_with_one_more_restart(changes, back):
+    victim = role("planner-0", "planner", pid=7, restarts=2)
+    assert chaos_module._is_back(dataclasses.replace(victim, **changes), victim) == back
 
 
 def test_all_kills_every_kind_and_the_seed_chooses_among_workers(run):
@@ -223,7 +242,8 @@ def test_only_processes_of_ray_are_killed(run):
         assert stranger.poll() is None
         assert not is_ray_worker(stranger.pid)
         with pytest.raises(ProcessLookupError, match="not one of Ray's"):
-            end_worker(os.getpid())
+            end_worker(stranger.pid)
+        assert stranger.poll() is None
     finally:
         stranger.kill()
         stranger.wait()
