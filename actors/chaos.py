@@ -6,7 +6,7 @@ import ray
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.cluster import _join
+from actors.cluster import join
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.processes import end_worker
 
@@ -25,7 +25,7 @@ def end_worker_on(address: str, host: str, pid: int) -> None:
         ProcessLookupError: there is no such process, or it is not Ray's.
     """
     if not ray.is_initialized():
-        _join(address)
+        join(address)
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerHostname"] == host]
     if not nodes:
         raise UserError(f"{host}: no living machine of the Ray cluster {address} has this name")

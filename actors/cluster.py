@@ -38,7 +38,7 @@ def ray_session() -> Iterator[None]:
         return
     address = os.environ.get("RAY_ADDRESS", "")
     if address and address != "local":
-        _join(address)
+        join(address)
     else:
         start_local()
     try:
@@ -68,7 +68,7 @@ def start_local(**settings: Any) -> None:
         raise UserError("Ray did not start here within its 30 s; free the machine, or use --serial") from error
 
 
-def _join(address: str) -> None:
+def join(address: str) -> None:
     # Ray ends the process instead of raising where nobody answers, so the address is tried before.
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host:

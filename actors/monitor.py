@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from typing import Any
 
@@ -11,10 +9,10 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from actors.crew import Crew
+from actors.ray_metrics import RayMetrics
 from actors.role import RoleAccount
 from actors.rollout_worker import LeaseReport
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.live import LiveStatus, write_live
 from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.training.run_folder import RunFolder
 
@@ -36,12 +34,8 @@ class Monitor:
     def __init__(self, run: RunFolder, progress: OnlineProgress, crew: Crew) -> None:
         self.run, self.progress, self.crew = run, progress, crew
         self.state = "starting"
-        online = run.config().online
-        self.promised = {
-            "btm": round(online.btm_updates_per_step * online.steps),
-            "critic": round(online.critic_updates_per_step * online.steps),
-        }
-        self._total_steps, self._patience = online.steps, 60.0 * online.watchdog_minutes
+        self._patience = 60.0 * progress.config.online.watchdog_minutes
+        self._gauges = RayMetrics(run.path.name)
         self._asked: dict[str, float] = {}
         self._unanswered: set[str] = set()
         self._written = 0.0
@@ -108,27 +102,13 @@ class Monitor:
             self._give_up()
 
     def write(self) -> None:
-        """Replace live.json."""
+        """Replace live.json, and the same numbers for Prometheus."""
         self._written = time.monotonic()
-        recovering = any(role.state == "restarting" for role in self.crew.roster())
-        write_live(
-            self.run,
-            LiveStatus(
-                time=time.time(),
-                pid=os.getpid(),
-                host=socket.gethostname(),
-                ray_address=ray.get_runtime_context().gcs_address if ray.is_initialized() else "",
-                state="recovering" if recovering and self.state == "running" else self.state,
-                notice=self.progress.notice,
-                steps=self.progress.steps,
-                total_steps=self._total_steps,
-                updates=dict(self.progress.updates),
-                promised_updates=self.promised,
-                seconds=self.progress.seconds,
-                roles=self.crew.roster(),
-                metrics=dict(self.progress.values),
-            ),
-        )
+        roster = self.crew.roster()
+        recovering = self.state == "running" and any(role.state == "restarting" for role in roster)
+        address = ray.get_runtime_context().gcs_address
+        status = self.progress.live("recovering" if recovering else self.state, roster, address)
+        self._gauges.set(status)
 
     def end(self, state: str) -> None:
         """The last word: interrupted, finished or failed."""

@@ -323,7 +323,7 @@ class OnlineRun:
         while True:  # a learner that dies now comes back from an older checkpoint and owes updates again
             report = self._insist(lambda: self.learner.work.remote(WORK_SECONDS))
             if (
-                report.updates == self.monitor.promised
+                report.updates == self.config.online.promised_updates()
                 and self._insist(self.learner.checkpoint.remote) == report.updates
             ):
                 break

@@ -287,6 +287,11 @@ class OnlineConfig:
     threads: int = 0
     """CPU threads of the learner; 0: half the cores, at most 8. With --serial of everything; 0: all cores."""
 
+    def promised_updates(self) -> dict[str, int]:
+        """Updates of each kind that belong to all steps of the run."""
+        ratios = {"btm": self.btm_updates_per_step, "critic": self.critic_updates_per_step}
+        return {kind: round(ratio * self.steps) for kind, ratio in ratios.items()}
+
 
 @dataclass(frozen=True)
 class LoggingConfig:

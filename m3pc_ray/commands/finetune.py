@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from m3pc_ray.online.progress import OnlineProgress
+    from m3pc_ray.training.interrupt import StopRequest
+    from m3pc_ray.training.run_folder import RunFolder
 
 SUMMARY = "finetune a run online, on Ray or in one process"
 DESCRIPTION = """\
@@ -72,9 +78,7 @@ def resume_finetune(path: str | Path, quiet: bool = False) -> int:
     try:
         with OnlineProgress(run, config, quiet) as progress, StopRequest() as stop:
             if serial:
-                from m3pc_ray.online.loop import SerialRun
-
-                SerialRun(run, progress, stop).train()
+                _run_serially(run, progress, stop)
             else:
                 from actors.online_run import run_on_ray
 
@@ -92,3 +96,17 @@ def resume_finetune(path: str | Path, quiet: bool = False) -> int:
             f"{summary['critic_updates']:,} critic updates in {summary['seconds']:.0f} s"
         )
     return 0
+
+
+def _run_serially(run: RunFolder, progress: OnlineProgress, stop: StopRequest) -> None:
+    from m3pc_ray.online.loop import SerialRun
+
+    state = "failed"
+    try:
+        SerialRun(run, progress, stop).train()
+        state = "finished"
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    finally:
+        progress.live(state)

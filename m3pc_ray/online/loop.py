@@ -21,6 +21,9 @@ from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.run_folder import RunFolder
 
+LIVE_SECONDS = 2.0
+"""Between two writings of live.json."""
+
 
 class SerialRun:
     """An online run in this process, from wherever its folder stands.
@@ -47,6 +50,7 @@ class SerialRun:
             make_collector(config, task, worker, self.keeper.new_incarnation(worker))
             for worker in range(config.online.rollout_workers)
         ]
+        self._live_at = 0.0
         self._last_checkpoint, self._checkpointed = time.monotonic(), self.learner.version
 
     def train(self) -> None:
@@ -121,6 +125,9 @@ class SerialRun:
             self.service.set_weights(learner.publish())
         values["planner_batch_mean"] = float(sum(len(collector.group) for collector in self.collectors))
         self.progress.update(limiter.steps, learner.updates, values)
+        if time.monotonic() - self._live_at > LIVE_SECONDS:
+            self._live_at = time.monotonic()
+            self.progress.live("running")
 
     def _evaluations_due(self) -> int:
         every = self.config.online.evaluate_every

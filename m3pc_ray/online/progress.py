@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from rich.table import Table
 
 from m3pc_ray.config import RunConfig
 from m3pc_ray.online.collector import FinishedEpisode
+from m3pc_ray.online.live import LiveStatus, RoleStatus, write_live
 from m3pc_ray.training.metrics import MetricLogger
 from m3pc_ray.training.run_folder import RunFolder, RunStatus
 from m3pc_ray.trajectories.episodes import EpisodeEnd
@@ -126,6 +129,33 @@ class OnlineProgress:
             self._line_at = now
             self.console.print(self._line(), highlight=False, soft_wrap=True)
 
+    def live(self, state: str, roles: Sequence[RoleStatus] = (), ray_address: str = "") -> LiveStatus:
+        """Write RUN/live.json as things stand now, and return it.
+
+        Args:
+            state: one of `live.RUN_STATES`.
+            roles: none with --serial, where they are this process.
+            ray_address: of the cluster; empty with --serial.
+        """
+        online = self.config.online
+        status = LiveStatus(
+            time=time.time(),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            ray_address=ray_address,
+            state=state,
+            notice=self.notice,
+            steps=self.steps,
+            total_steps=online.steps,
+            updates=dict(self.updates),
+            promised_updates=online.promised_updates(),
+            seconds=self.seconds,
+            roles=list(roles),
+            metrics=dict(self.values),
+        )
+        write_live(self.run, status)
+        return status
+
     def summary(self, status: RunStatus) -> None:
         """Bring summary.json up to date."""
         self.run.write_summary(
@@ -160,10 +190,10 @@ class OnlineProgress:
             ("environment steps", f"{self.steps:,} of {online.steps:,}"),
             ("steps/s", value("steps_per_second", "{:.1f}")),
             ("return, last exploration episodes", f"{recent:.1f}" if self._recent else "-"),
-            ("model updates", f"{self.updates['btm']:,} of {round(online.btm_updates_per_step * online.steps):,}"),
+            ("model updates", f"{self.updates['btm']:,} of {online.promised_updates()['btm']:,}"),
             (
                 "critic updates",
-                f"{self.updates['critic']:,} of {round(online.critic_updates_per_step * online.steps):,}",
+                f"{self.updates['critic']:,} of {online.promised_updates()['critic']:,}",
             ),
             ("planner batch", value("planner_batch_mean", "{:.2f}")),
             ("weight lag, updates", value("weight_lag_mean", "{:.0f}")),

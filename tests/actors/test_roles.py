@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from actors.cluster import _join
+from actors.cluster import join
 from actors.planner import PlannerActor
 from actors.replay import ReplayActor
 from m3pc_ray.errors import UserError
@@ -108,4 +108,4 @@ def test_replay_acknowledges_only_after_a_sync_and_shares_syncs(pretrained, tmp_
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
 def test_an_address_where_nobody_answers_is_one_clear_line(address):
     with pytest.raises(UserError, match=f"RAY_ADDRESS={address}: .*answers there"):
-        _join(address)
+        join(address)
