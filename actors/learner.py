@@ -56,18 +56,23 @@ class LearnerActor(Role):
         # Most of a step's small products cannot use a second core; the critic's updates beside the model's can.
         self._critic_thread = ThreadPoolExecutor(1, thread_name_prefix="critic")
         self._busy = 0.0
+        self._told = (time.monotonic(), dict(self._learner.updates))
 
     def ready(self) -> bool:
         """Answers once the constructor is through and earlier calls are done."""
         return True
 
     def values(self) -> dict[str, float]:
-        learner = self._learner
+        """Updates a second since the last question, and what holds now."""
+        learner, now = self._learner, time.monotonic()
+        seconds, before = max(now - self._told[0], 1e-9), self._told[1]
+        self._told = (now, dict(learner.updates))
+        rates = {
+            f"updates_per_second_{kind}": (done - before[kind]) / seconds for kind, done in learner.updates.items()
+        }
         return {
+            **rates,
             "busy": self._busy,
-            "updates_btm": float(learner.updates["btm"]),
-            "updates_critic": float(learner.updates["critic"]),
-            "replay_segments": float(learner.storage.online_segments),
             "updates_since_checkpoint": float(learner.version - self._checkpointed),
         }
 

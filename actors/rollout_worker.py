@@ -65,25 +65,31 @@ class RolloutWorker(Role):
         self._rounds = 0
         self._planning = self._simulating = 0.0
         self._asked_elsewhere = 0
+        self._told = (time.monotonic(), 0, 0.0, 0.0)
 
     def ready(self) -> bool:
         """Answers once the constructor is through and earlier calls are done."""
         return True
 
     def values(self) -> dict[str, float]:
-        held = len(self._held) + len(self._sent)
+        """How the time since the last question was spent, and what holds now."""
+        now = (time.monotonic(), self._collector.steps, self._planning, self._simulating)
+        seconds, steps, planning, simulating = (new - old for new, old in zip(now, self._told, strict=True))
+        self._told = now
+        seconds = max(seconds, 1e-9)
         return {
-            "steps": float(self._collector.steps),
+            "steps_per_second": steps / seconds,
+            "planning_share": planning / seconds,
+            "simulation_share": simulating / seconds,
             "lanes": float(self._collector.lanes),
-            "unacknowledged_fragments": float(held),
+            "unacknowledged_fragments": float(len(self._held) + len(self._sent)),
             "requests_elsewhere": float(self._asked_elsewhere),
         }
 
     def collect(self, steps: int) -> LeaseReport:
         """Take so many environment steps; every one of them is in the replay's log when this returns."""
         collector, started = self._collector, time.monotonic()
-        self._planning = self._simulating = 0.0
-        before = collector.steps
+        before, planning, simulating = collector.steps, self._planning, self._simulating
         collector.tickets += steps
         asked = {lane: call for lane in range(collector.lanes) if (call := self._ask(lane)) is not None}
         while asked:
@@ -98,14 +104,15 @@ class RolloutWorker(Role):
         collector.flush()
         self._send(wait=True)
         seconds = time.monotonic() - started
-        self._choose_lanes(seconds)
+        simulated = self._simulating - simulating
+        self._choose_lanes(simulated / seconds)
         return LeaseReport(
             worker=collector.worker,
             steps=collector.steps - before,
             finished=collector.take_finished(),
             seconds=seconds,
-            planning_seconds=self._planning,
-            simulation_seconds=self._simulating,
+            planning_seconds=self._planning - planning,
+            simulation_seconds=simulated,
         )
 
     def close(self) -> list[FinishedEpisode]:
@@ -147,11 +154,11 @@ class RolloutWorker(Role):
                 self._planning += time.monotonic() - asked
                 return answer
 
-    def _choose_lanes(self, seconds: float) -> None:
+    def _choose_lanes(self, simulation_share: float) -> None:
         """Between two leases: two lanes where simulation is worth hiding behind planning."""
         if self._overlap != "auto" or self._rounds < SETTLING_ROUNDS:
             return
-        wanted = 2 if self._simulating > OVERLAP_SHARE * seconds else 1
+        wanted = 2 if simulation_share > OVERLAP_SHARE else 1
         if wanted != self._collector.lanes and len(self._collector.group) > 1:
             self._collector.set_lanes(wanted)
             self._rounds = 0

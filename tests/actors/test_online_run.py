@@ -13,6 +13,7 @@ from m3pc_ray.agent import Agent
 from m3pc_ray.commands.finetune import resume_finetune
 from m3pc_ray.config import DataConfig
 from m3pc_ray.errors import UserError
+from m3pc_ray.online.live import read_live
 from m3pc_ray.online.preparation import finetune_config, prepare
 from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.online.replay_log import read_log
@@ -21,6 +22,7 @@ from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.metrics import read_metrics
 from m3pc_ray.training.run_folder import RunFolder
 from tests.actors.checks import assert_exact
+from tests.test_metrics_page import missing
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -56,6 +58,12 @@ def test_counts_are_exact_and_the_run_is_an_ordinary_run(pretrained, tmp_path):
     assert 1.0 <= last["planner_batch_mean"] <= 6.0
     assert last["weight_version"] > 0  # the planner was given new weights
     assert last["duplicates"] == 0
+    assert missing(set(last) - {"time", "stream", "step"}, "online") == set()
+    live = read_live(run)
+    assert live.state == "finished"
+    assert live.steps == 203
+    for role in live.roles:
+        assert missing(set(role.values), "live.json") == set()
     assert Agent.load(run.path).predict([0.0, 0.1, 0.0, 0.1]).shape == (1,)
 
 
