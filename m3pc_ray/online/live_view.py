@@ -52,7 +52,7 @@ def _run_table(title: str, status: LiveStatus, environments: float) -> Table:
 
 def _run_rows(status: LiveStatus, environments: float) -> list[tuple[str, str]]:
     fill = status.metrics.get("planner_batch_mean", math.nan) / environments
-    metrics = {**status.metrics, "fill": fill, "environments": environments}
+    metrics: dict[str, float | str] = {**status.metrics, "fill": fill, "environments": environments}
     rows = [("environment steps", _steps(status))]
     rows += [
         (f"{'model' if kind == 'btm' else kind} updates", f"{done:,} of {status.promised_updates.get(kind, 0):,}")
@@ -97,7 +97,7 @@ def _steps(status: LiveStatus) -> str:
     return text
 
 
-def _filled(pattern: str, values: Mapping[str, float]) -> str:
+def _filled(pattern: str, values: Mapping[str, float | str]) -> str:
     """The pattern with its number; empty where that is not measured."""
     try:
         text = pattern.format_map(values)
@@ -120,32 +120,42 @@ def _role_table(roles: Sequence[RoleStatus]) -> Table:
             str(role.restarts),
             _bytes(role.memory_bytes),
             f"{role.pid or '-'} {role.host}",
-            _role_numbers(role.values),
+            _role_numbers(role),
         )
     return table
 
 
-def _role_numbers(values: Mapping[str, float]) -> str:
+_NUMBERS = {
+    "rollout_worker": (
+        "{steps_per_second:.1f} steps/s",
+        "planning {planning_share:.0%}",
+        "simulating {simulation_share:.0%}",
+        "unlogged {unacknowledged_fragments:.0f}",
+    ),
+    "planner": ("{decisions_per_second:.0f}/s", "busy {busy:.0%}", "queue {queue:.0f}", "weights {weight_version:.0f}"),
+    "learner": (
+        "model {updates_per_second_btm:.1f}/s",
+        "critic {updates_per_second_critic:.0f}/s",
+        "busy {busy:.0%}",
+        "unsaved {updates_since_checkpoint:.0f}",
+    ),
+    "replay": ("in memory {fragments_in_memory:.0f}", "log {log_size}", "syncing {sync_share:.0%}"),
+    "evaluator": ("{steps:,.0f} steps",),
+}
+"""What is shown of a role's own values (docs/metrics.md), by kind."""
+
+
+def _role_numbers(role: RoleStatus) -> str:
     """A role's own values in a line; batches of a planner as shares of each size."""
-    batches = {int(match[1]): value for name, value in values.items() if (match := _BATCH.fullmatch(name))}
-    parts = []
+    values: dict[str, float | str] = {**role.values}
+    if "log_bytes" in role.values:
+        values["log_size"] = _bytes(role.values["log_bytes"])
+    parts = [text for pattern in _NUMBERS[role.kind] if (text := _filled(pattern, values))]
+    batches = {int(match[1]): value for name, value in role.values.items() if (match := _BATCH.fullmatch(name))}
     if total := sum(value for value in batches.values() if math.isfinite(value)):
         sizes = (f"{size}: {count / total:.0%}" for size, count in sorted(batches.items()) if count > 0)
         parts.append("batches " + ", ".join(sizes))
-    for name, value in values.items():
-        if math.isfinite(value) and not _BATCH.fullmatch(name):
-            parts.append(
-                f"{name.replace('_', ' ').removesuffix(' bytes').removesuffix(' share')} {_value(name, value)}"
-            )
     return "  ".join(parts)
-
-
-def _value(name: str, value: float) -> str:
-    if name.endswith("_share") or name == "busy":
-        return f"{value:.0%}"
-    if name.endswith("_bytes"):
-        return _bytes(value)
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 
 def _bytes(count: float) -> str:

@@ -91,15 +91,20 @@ class Watch:
 
 def watch_live(watch: Watch, console: Console, refresh_seconds: float = REFRESH_SECONDS) -> None:
     """Show the run until it ends, its driver is gone, or Ctrl-C. Into a file goes every new status, one frame each."""
+    # Whether it is over is asked before a frame is drawn, so that the last frame says so.
+    over = watch.status.ended or watch.dead
     if not console.is_terminal:
         console.print(watch.screen())
-        while not (watch.status.ended or watch.dead):
+        while not over:
             time.sleep(refresh_seconds)
-            if watch.look() or watch.dead:
+            news = watch.look()
+            over = watch.status.ended or watch.dead
+            if news or over:
                 console.print(watch.screen())
         return
     with Live(watch.screen(), console=console, auto_refresh=False, vertical_overflow="visible") as live:
-        while not (watch.status.ended or watch.dead):
+        while not over:
             time.sleep(refresh_seconds)
             watch.look()
+            over = watch.status.ended or watch.dead
             live.update(watch.screen(), refresh=True)

@@ -66,7 +66,7 @@ def frame(run: RunFolder) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_one_frame_shows_every_number_of_every_role(run):
+def test_one_frame_shows_the_run_and_every_role(run):
     write_live(run, living())
     text = frame(run)
     for expected in (
@@ -77,11 +77,11 @@ def test_one_frame_shows_every_number_of_every_role(run):
         "rollouts 40%  learner 1%",
         "min 0  mean 90  max 160",
         "batch 3.5 of 4 environments (88%)",
-        "batches 2: 25%, 4: 75%  queue 3",
-        "steps per second 6.2  planning 75%",
+        "queue 3  batches 2: 25%, 4: 75%",
+        "6.2 steps/s  planning 75%",
         "restarting",
         "1.50 GiB",
-        "log 5 MiB  fragments in memory 12",
+        "in memory 12  log 5 MiB",
         "bottleneck: The learner limits the run",
         "Lower online.btm_updates_per_step (now 0.2)",
     ):
