@@ -40,6 +40,8 @@ class Monitor:
         self._unanswered: set[str] = set()
         self._written = 0.0
         self._furthest = 0.0
+        self._updates: dict[str, int] = {}
+        self._updates_lost = 0
         self._signature: tuple[Any, ...] = ()
         self._moved = time.monotonic()
         self._shares: dict[int, tuple[float, float]] = {}
@@ -93,6 +95,7 @@ class Monitor:
         if now - self._written < ACCOUNT_SECONDS:
             return
         self._furthest = max(self._furthest, status["steps"] + sum(status["updates"].values()))
+        self._note_updates(status["updates"])
         self.write()
         evaluator = self.crew.members["evaluator"].status.values.get("steps", 0.0)
         signature = (status["steps"], *status["updates"].values(), status["fragments"], evaluator)
@@ -109,6 +112,15 @@ class Monitor:
         address = ray.get_runtime_context().gcs_address
         status = self.progress.live("recovering" if recovering else self.state, roster, address)
         self._gauges.set(status)
+
+    def _note_updates(self, updates: dict[str, int]) -> None:
+        lost = {kind: before - updates[kind] for kind, before in self._updates.items() if updates[kind] < before}
+        self._updates = dict(updates)
+        if lost:
+            self._updates_lost += lost.get("btm", 0)
+            counts = " and ".join(f"{count} {'model' if kind == 'btm' else kind}" for kind, count in lost.items())
+            self._say(f"the learner went on from its snapshot; {counts} updates are done again")
+        self.progress.values["updates_lost"] = float(self._updates_lost)
 
     def end(self, state: str) -> None:
         """The last word: interrupted, finished or failed."""

@@ -276,7 +276,7 @@ class OnlineConfig:
     """Longest time a planning request waits for company while the planner is idle."""
     checkpoint_minutes: float = 2.0
     """Minutes between checkpoints."""
-    checkpoint_updates: int = 500
+    checkpoint_updates: int = 100
     """Trajectory-model updates between checkpoints, where that comes sooner: most of them that a crash costs."""
     keep_checkpoints: int = 2
     """Newest complete checkpoints kept."""
