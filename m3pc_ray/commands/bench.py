@@ -17,17 +17,18 @@ is from what its matrix products alone would take here.
   m3pc bench pretrain --json pretrain.json
   m3pc bench critic
   m3pc bench replay
+  m3pc bench replay-log --folder /path/to/the/disk/of/runs
   m3pc bench rollout
   m3pc bench learning --dataset hopper_medium-v2.hdf5 --budget 120 --figure learning.png
   m3pc bench budget --run runs/hopper --figure budget.png
   m3pc bench precision --run runs/hopper --episodes 10
 
-`learning`, `budget` and `precision` print tables of their own. Columns of the others: ours, plain: median seconds of
-one unit of work, ± half the distance between the quartiles in percent; ratio: plain / ours; work: arithmetic of the
-matrix products of ours and plain; floor: what ours would take at the device's rate for large matrix products, measured
-in this run, and how many times that ours takes. docs/performance.md explains them."""
+`learning`, `budget`, `precision` and `replay-log` print tables of their own. Columns of the others: ours, plain: median
+seconds of one unit of work, ± half the distance between the quartiles in percent; ratio: plain / ours; work: arithmetic
+of the matrix products of ours and plain; floor: what ours would take at the device's rate for large matrix products,
+measured in this run, and how many times that ours takes. docs/performance.md explains them."""
 
-BENCHMARKS = ("planner", "pretrain", "critic", "replay", "rollout", "learning", "budget", "precision")
+BENCHMARKS = ("planner", "pretrain", "critic", "replay", "replay-log", "rollout", "learning", "budget", "precision")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _load(name: str) -> ModuleType:
     """A module of the folder `benchmarks/`, which is installed inside the package."""
-    return importlib.import_module(f"m3pc_ray.benchmarks.{name}")
+    return importlib.import_module(f"m3pc_ray.benchmarks.{name.replace('-', '_')}")
 
 
 def _table(name: str, rows: list[dict[str, Any]]) -> Any:

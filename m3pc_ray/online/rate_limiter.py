@@ -109,17 +109,18 @@ class RateLimiter:
 
         Times that `load` restored count; the time between does not.
         """
-        elapsed = max(self._elapsed(), 1e-9)
-        return {side: seconds / elapsed for side, seconds in self._waiting_seconds().items()}
+        elapsed, waited = self._times()
+        return {side: seconds / max(elapsed, 1e-9) for side, seconds in waited.items()}
 
     def save(self) -> dict[str, Any]:
         """Counters and times, JSON-able."""
+        elapsed, waited = self._times()
         return {
             "total_steps": self.total_steps,
             "steps": self.steps,
             "updates": dict(self.updates),
-            "elapsed_seconds": self._elapsed(),
-            "waiting_seconds": self._waiting_seconds(),
+            "elapsed_seconds": elapsed,
+            "waiting_seconds": waited,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -134,7 +135,7 @@ class RateLimiter:
             waited = {side: float(state["waiting_seconds"][side]) for side in self._waited}
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"no times of a rate limiter: {error!r}") from error
-        if not all(0.0 <= seconds <= elapsed < math.inf for seconds in waited.values()):
+        if not all(0.0 <= seconds <= 1.001 * elapsed < math.inf for seconds in waited.values()):  # sums are rounded
             raise ValueError(f"waited {waited} seconds of {elapsed}")
         self._elapsed_before, self._waited = elapsed, waited
 
@@ -150,15 +151,14 @@ class RateLimiter:
             steps += 1
         return steps
 
-    def _elapsed(self) -> float:
-        return self._elapsed_before + (0.0 if self._started is None else self._clock() - self._started)
-
-    def _waiting_seconds(self) -> dict[str, float]:
+    def _times(self) -> tuple[float, dict[str, float]]:
+        """Seconds since the first question, and seconds that each side has waited of them."""
         now = self._clock()
-        return {
+        waited = {
             side: self._waited[side] + (0.0 if since is None else now - since)
             for side, since in self._waiting_since.items()
         }
+        return self._elapsed_before + (0.0 if self._started is None else now - self._started), waited
 
     def _note(self, side: str, waiting: bool) -> None:
         now, since = self._clock(), self._waiting_since[side]

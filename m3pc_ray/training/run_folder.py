@@ -120,14 +120,23 @@ class RunFolder:
         return summary
 
     def write_summary(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Merges `values` into summary.json (top-level keys; `scores` is merged too), atomically; returns the whole."""
+        """Merges `values` into summary.json (top-level keys; `scores` is merged too), atomically; returns the whole.
+
+        Raises UserError where it cannot be written, as on a full disk; it is then what it was.
+        """
         status = values.get("status")
         if status is not None and status not in STATUSES:
             raise ValueError(f"status must be one of {STATUSES}, not {status!r}")
         summary = self.summary()
         scores = {**summary.get("scores", {}), **values.get("scores", {})}
         summary = {**summary, **values, "scores": scores}
-        write_atomically(self.summary_path, _json(summary))
+        try:
+            write_atomically(self.summary_path, _json(summary))
+        except OSError as error:
+            raise UserError(
+                f"{self.summary_path}: cannot be written: {error.strerror or error}; free space or repair the disk, "
+                f"then `m3pc resume {self.path}`"
+            ) from error
         return summary
 
     def kind(self) -> str:

@@ -94,6 +94,17 @@ def test_what_the_precision_changes(tmp_path, capsys) -> None:
     assert "against the oracle" in capsys.readouterr().out
 
 
+def test_the_replay_log_as_it_grows(tmp_path, capsys) -> None:
+    command = ["bench", "replay-log", "--steps", "4800", "9600", "--folder", str(tmp_path)]
+    assert main([*command, "--json", str(tmp_path / "r.json")]) == 0
+    first, second = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert (first["steps"], second["steps"]) == (4800, 9600)
+    assert second["log_mb"] == pytest.approx(2 * first["log_mb"], rel=0.02)
+    assert min(first[key] for key in ("append_s", "sync_s", "read_steps_per_second", "read_last_s", "open_s")) > 0
+    assert "in brackets: in an empty log" in " ".join(capsys.readouterr().out.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+
+
 @pytest.mark.parametrize("encoder", ["full", "causal"])
 def test_one_case_of_the_planner(encoder, tmp_path, capsys) -> None:
     command = ["bench", "planner", "--width", "16", "--candidates", "4", "--seconds", "0.1", "--encoder", encoder]
@@ -129,6 +140,7 @@ def test_costs_of_the_planner_are_drawn(tmp_path) -> None:
         (["nothing"], "invalid choice: 'nothing'"),
         (["replay", "--threads", "0"], "--threads is 0; it must be at least 1"),
         (["replay", "--device", "abacus"], "--device is 'abacus'"),
+        (["replay-log", "--steps", "10"], "--steps is 10; at least 4800 are needed"),
         (["learning", "--budget", "0"], "--budget must be above 0"),
         (["learning", "--candidate", "preset", "--candidate", "adamw"], "--candidate is 'adamw'"),
         (["learning", "--candidate", "pretrain.learning_rat=1"], "did you mean pretrain.learning_rate"),

@@ -3,17 +3,16 @@ import subprocess
 
 import pytest
 
-SMALL_DISK_BYTES = 2**20
-
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of one MiB."""
+def small_disk(tmp_path, request):
+    """A file system of one MiB, or of as many as the test's parameter says."""
+    size = 2**20 * getattr(request, "param", 1)
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_BYTES}", "m3pc-test", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "m3pc-test", str(folder)]
     mounted = subprocess.run(command, capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")

@@ -69,6 +69,15 @@ def test_waiting_fractions():
     assert it.waiting_fractions() == pytest.approx({"updates": 0.6, "steps": 0.2})
 
 
+def test_times_are_taken_at_once():
+    """A clock that moves whenever it is looked at: what was waited is never more than all the time there was."""
+    ticks = iter(range(1000))
+    it = RateLimiter(100, RATIOS, 10, 5, clock=lambda: float(next(ticks)))
+    it.permitted_updates()
+    it.load(it.save())
+    assert it.waiting_fractions()["updates"] <= 1.0
+
+
 @given(
     total=st.integers(1, 400),
     start=st.integers(0, 500),

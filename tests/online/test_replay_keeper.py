@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,3 +209,28 @@ def test_damaged_waiting_times_cost_a_warning(tmp_path, content, caplog):
         it = keeper(tmp_path)
     assert "limiter.json: waiting fractions start anew" in caplog.text
     assert it.limiter.waiting_fractions() == {"steps": 0.0, "updates": 0.0}
+
+
+@pytest.mark.slow
+def test_memory_after_a_million_steps_is_small(tmp_path):
+    """20,000 episodes of 50 steps, four at a time, all of which the learner has."""
+    template = make_fragment(0, 0, 50, EpisodeEnd.TERMINATED, observation_dim=3, action_dim=1)
+    it = ReplayKeeper(tmp_path, RateLimiter(10**6, {}, 0, 1), 3, 1)
+    tracemalloc.start()
+    sizes = []
+    for episode in range(0, 20_000, 4):
+        it.append([replace(template, key=EpisodeKey(0, 0, episode + environment)) for environment in range(4)])
+        it.exchange(it.num_fragments, {})
+        if episode in (1_000, 19_996):
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert it.limiter.steps == 10**6
+    assert sizes[1] - sizes[0] < 300_000  # the index: 16 bytes for each of 4750 batches
+    it.close()
+
+    tracemalloc.start()
+    again = ReplayKeeper(tmp_path, RateLimiter(10**6, {}, 0, 1), 3, 1)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert again.limiter.steps == 10**6
+    assert used < 500_000
