@@ -195,15 +195,15 @@ def is_closed(path: Path, whole: int) -> bool:
         return file.read(len(END_OF_STREAM)) == END_OF_STREAM
 
 
-def check_tail(path: Path, whole: int) -> None:
-    """Check that what follows `whole` bytes of whole batches was never promised to anybody.
+def check_tail(path: Path, whole: int, size: int) -> None:
+    """Check that what follows `whole` bytes of whole batches, up to `size`, was never promised to anybody.
 
     Raises:
         UserError: it was: a later batch says so, or the file was closed after it.
     """
     with path.open("rb") as file:
         file.seek(whole)
-        tail = file.read()
+        tail = file.read(max(size - whole, 0))
     promised = len(tail) > len(END_OF_STREAM) and tail.endswith(END_OF_STREAM)
     for match in re.finditer(rb"\xff\xff\xff\xff", tail):
         if match.start() > 0 and (whole + match.start()) % 8 == 0 and not promised:

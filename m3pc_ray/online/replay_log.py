@@ -47,11 +47,11 @@ def read_log(folder: Path) -> Iterator[Fragment]:
     """
     paths = log_files(folder)
     for path in paths:
-        whole = 0
+        whole, size = 0, _size(path)
         for batch in scan(path):
             yield from from_record_batch(batch.batch)
             whole = batch.end
-        _check_end(path, whole, newest=path == paths[-1])
+        _check_end(path, whole, size, newest=path == paths[-1])
 
 
 @dataclass
@@ -103,7 +103,7 @@ class ReplayLog:
         """Index what is there and yield its batches in order; to be exhausted before anything else is done."""
         paths = log_files(self.folder)
         for path in paths:
-            file, whole = None, 0
+            file, whole, size = None, 0, _size(path)
             for logged in scan(path):
                 if file is None:
                     file = _IndexedFile(path, self.num_fragments, logged.batch.schema)
@@ -114,7 +114,7 @@ class ReplayLog:
                 file.ends.append(self.num_fragments)
                 whole = logged.end
                 yield logged.batch
-            if not _check_end(path, whole, newest=path == paths[-1]):
+            if not _check_end(path, whole, size, newest=path == paths[-1]):
                 self.dropped_tail_bytes += cut_tail(path, whole)
             self._finished_bytes += whole
 
@@ -208,18 +208,27 @@ def _read_file(file: _IndexedFile, start: int, limit: int) -> list[Fragment]:
     return fragments
 
 
-def _check_end(path: Path, whole: int, newest: bool) -> bool:
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the replay log: {error.strerror or error}") from error
+
+
+def _check_end(path: Path, whole: int, size: int, newest: bool) -> bool:
     """Whether a file ends properly after `whole` bytes of whole batches, rather than in a half-written tail.
+
+    `size` is that of before it was read: while a run goes on, what was half-written may be followed by more meanwhile.
 
     Raises:
         UserError: what follows was acknowledged once, and is damaged.
     """
     try:
-        if whole and (is_closed(path, whole) or path.stat().st_size == whole):
+        if whole and (whole == size or is_closed(path, whole)):
             return True
         if not newest:
             raise damaged(path, whole)
-        check_tail(path, whole)
+        check_tail(path, whole, size)
     except OSError as error:
         raise UserError(f"{path}: cannot read the replay log: {error.strerror or error}") from error
     return False

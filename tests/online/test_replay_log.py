@@ -151,3 +151,25 @@ def test_a_log_of_another_run_is_refused(tmp_path):
     log.close()
     with pytest.raises(UserError, match="observations of length 4, but the run's are of length 3"):
         opened(tmp_path)
+
+
+def test_reading_a_log_that_grows_meanwhile_finds_no_damage(tmp_path, monkeypatch):
+    """What was half-written when the reader came to it is whole, and followed by more, when its end is looked at."""
+    log = opened(tmp_path)
+    sizes = []
+    for episode in range(3):
+        log.append([make_fragment(episode, 0, 3)])
+        log.sync()
+        sizes.append(log.num_bytes)
+    path = tmp_path / "log-000000.arrow"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: sizes[0] + 100])
+    scan = replay_log.scan
+
+    def scan_while_the_writer_goes_on(path):
+        yield from scan(path)
+        path.write_bytes(whole)
+
+    monkeypatch.setattr(replay_log, "scan", scan_while_the_writer_goes_on)
+    assert [fragment.key.episode for fragment in read_log(tmp_path)] == [0]
+    assert [fragment.key.episode for fragment in read_log(tmp_path)] == [0, 1, 2]
