@@ -7,25 +7,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import ray
 import torch
-from numpy.typing import NDArray
 
 from actors.role import CONTROL, Role
-from m3pc_ray.online.plan_service import join_contexts
+from m3pc_ray.online.plan_service import PlanAnswer, join_contexts
 from m3pc_ray.online.roles import make_plan_service
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.training.run_folder import RunFolder
-
-Answer = tuple[NDArray[np.float32], int]
 
 
 @dataclass
 class _Request:
     context: PlanningContext
     worker: int
-    answer: asyncio.Future[Answer]
+    answer: asyncio.Future[PlanAnswer]
     arrived: float
 
 
@@ -65,8 +61,8 @@ class PlannerActor(Role):
         self._histogram: dict[int, int] = {}
         self._reset_statistics()
 
-    async def plan(self, context: PlanningContext, worker: int) -> Answer:
-        """Actions (B, action_dim) in (-1, 1) for a worker's environments, and the version of the weights."""
+    async def plan(self, context: PlanningContext, worker: int) -> PlanAnswer:
+        """Actions for a worker's environments, and the version of the weights that chose them."""
         now = time.monotonic()
         self._seen[worker] = now
         request = _Request(context, worker, asyncio.get_running_loop().create_future(), now)
@@ -135,16 +131,14 @@ class PlannerActor(Role):
         started = time.monotonic()
         joined = join_contexts([request.context for request in requests])
         try:
-            actions, version = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._service.plan, joined
-            )
+            answer = await asyncio.get_running_loop().run_in_executor(self._executor, self._service.plan, joined)
         except Exception as error:
             for request in requests:
                 request.answer.set_exception(error)
         else:
             first = 0
             for request in requests:
-                request.answer.set_result((actions[first : first + len(request.context)], version))
+                request.answer.set_result(answer.rows(first, first + len(request.context)))
                 first += len(request.context)
         self._idle_since = time.monotonic()
         self._batches += 1

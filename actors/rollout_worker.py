@@ -94,9 +94,9 @@ class RolloutWorker(Role):
         asked = {lane: call for lane in range(collector.lanes) if (call := self._ask(lane)) is not None}
         while asked:
             lane = next(iter(asked))  # the one that was asked first
-            actions, version = self._answer(asked.pop(lane))
+            answer = self._answer(asked.pop(lane))
             stepping = time.monotonic()
-            collector.act(actions, version, lane)
+            collector.act(answer.actions, answer.version, answer.records, lane=lane)
             self._simulating += time.monotonic() - stepping
             if (call := self._ask(lane)) is not None:
                 asked[lane] = call

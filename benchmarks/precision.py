@@ -17,7 +17,8 @@ import torch
 from m3pc_ray.agent import Agent
 from m3pc_ray.config import Guide, Precision
 from m3pc_ray.evaluation.evaluate import evaluate_planners
-from m3pc_ray.planning.planner import ForwardPlanner, PlanDetails
+from m3pc_ray.planning.plan import PlanDetails
+from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.training.assemble import load_models
 from m3pc_ray.training.pretraining import load_data
 from m3pc_ray.training.run_folder import RunFolder

@@ -31,7 +31,8 @@ from m3pc_ray.errors import UserError
 
 if TYPE_CHECKING:
     from m3pc_ray.planning.context import ContextWindow, PlanningContext
-    from m3pc_ray.planning.planner import ForwardPlanner, Plan
+    from m3pc_ray.planning.plan import Plan
+    from m3pc_ray.planning.planner import ForwardPlanner
     from m3pc_ray.training.assemble import Models
     from m3pc_ray.trajectories.episodes import DatasetMetadata
 

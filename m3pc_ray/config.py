@@ -284,6 +284,9 @@ class OnlineConfig:
     """Minutes without any progress after which a run on Ray prints what every role does and ends; 0: never."""
     max_restarts: int = 5
     """Times in a row that one role may die without any progress of the run in between, before the run ends."""
+    record_decisions: bool = False
+    """Keep what every decision depended on in the replay log, and in checkpoints the weights served last, for
+    `m3pc explain`."""
     threads: int = 0
     """CPU threads of the learner; 0: half the cores, at most 8. With --serial of everything; 0: all cores."""
 

@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rollout-workers", type=int, help="rollout workers (setting online.rollout_workers)")
     parser.add_argument("--seed", type=int, help="seed of everything random (setting seed)")
     parser.add_argument("--threads", type=int, help="CPU threads of the learner (setting online.threads)")
+    parser.add_argument(
+        "--record-decisions",
+        action="store_true",
+        help="keep what `m3pc explain` needs with every step (setting online.record_decisions)",
+    )
     parser.add_argument("--serial", action="store_true", help="all roles in this process, same seed same bits, no Ray")
     add_config_arguments(parser)
 
@@ -50,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         ("online.steps", arguments.steps),
         ("online.rollout_workers", arguments.rollout_workers),
         ("online.threads", arguments.threads),
+        ("online.record_decisions", "true" if arguments.record_decisions else None),
         ("seed", arguments.seed),
     ):
         if value is not None:

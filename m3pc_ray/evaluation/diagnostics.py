@@ -19,7 +19,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.branches import Branches, VisitedStates, run_branches, visit_states
 
 if TYPE_CHECKING:
-    from m3pc_ray.planning.planner import PlanDetails
+    from m3pc_ray.planning.plan import PlanDetails
     from m3pc_ray.training.assemble import Models
     from m3pc_ray.trajectories.episodes import Trajectories
 

@@ -14,7 +14,7 @@ from m3pc_ray.environments.make import EnvironmentGroup
 from m3pc_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from m3pc_ray.planning.planner import PlanDetails
+    from m3pc_ray.planning.plan import PlanDetails
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from m3pc_ray.environments.actions import to_environment_range
 from m3pc_ray.environments.make import EnvironmentGroup
 from m3pc_ray.errors import UserError
+from m3pc_ray.online.decisions import DecisionRecords
 from m3pc_ray.online.fragments import EpisodeKey, Fragment
 from m3pc_ray.planning.context import ContextWindow, PlanningContext
 from m3pc_ray.trajectories.episodes import EpisodeEnd
@@ -54,6 +55,7 @@ class _Pending:
     actions: list[NDArray[np.float32]] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
+    decisions: list[DecisionRecords] = field(default_factory=list)
     total_reward: float = 0.0
     length: int = 0
     last_versions: tuple[int, int] = (0, 0)
@@ -124,8 +126,12 @@ class Collector:
         keys = np.array([(self.run_seed, episode_stream(p.key), p.length) for p in pending], dtype=np.uint64)
         return self._window.context(keys, rows)
 
-    def act(self, actions: NDArray[np.float32], version: int, lane: int = 0) -> None:
+    def act(
+        self, actions: NDArray[np.float32], version: int, records: DecisionRecords | None = None, lane: int = 0
+    ) -> None:
         """Step the environments of a lane's `request` with its answer: actions (rows, action_dim) in (-1, 1).
+
+        With `records`, fragments keep what every decision depended on; given always or never.
 
         Raises:
             UserError: an action is not finite; nothing is stepped.
@@ -145,6 +151,8 @@ class Collector:
             pending.actions.append(own_range[i])
             pending.rewards.append(float(transitions.rewards[i]))
             pending.versions.append(version)
+            if records is not None:
+                pending.decisions.append(records.rows(i, i + 1))
             pending.total_reward += float(transitions.rewards[i])
             pending.length += 1
             self._current[row] = transitions.observations[i]
@@ -218,8 +226,9 @@ class Collector:
                 reset_seed=pending.reset_seed,
                 weight_versions=pending.last_versions,
                 planner=self.planner,
+                decisions=DecisionRecords.concatenate(pending.decisions) if pending.decisions else None,
             )
         )
         pending.offset += steps
-        for held in (pending.observations, pending.actions, pending.rewards, pending.versions):
+        for held in (pending.observations, pending.actions, pending.rewards, pending.versions, pending.decisions):
             held.clear()

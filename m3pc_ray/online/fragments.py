@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from m3pc_ray.online.decisions import DecisionRecords, decisions_type, from_arrow, to_arrow
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 
 GOES_ON = -1
@@ -41,6 +42,11 @@ class Fragment:
     reset_seed: int
     weight_versions: tuple[int, int]  # oldest and newest weights that chose these actions
     planner: str  # the planner's settings as JSON
+    decisions: DecisionRecords | None = None  # what each step's decision depended on, where that is recorded
+
+    def __post_init__(self) -> None:
+        if self.decisions is not None and len(self.decisions) != self.num_steps:
+            raise ValueError(f"{self.key}: {len(self.decisions)} decisions recorded for {self.num_steps} steps")
 
     @property
     def num_steps(self) -> int:
@@ -92,6 +98,7 @@ def fragment_schema(observation_dim: int, action_dim: int) -> pa.Schema:
             ("weight_version_min", pa.int64()),
             ("weight_version_max", pa.int64()),
             ("planner", pa.string()),
+            ("decisions", decisions_type(observation_dim, action_dim)),
         ]
     )
 
@@ -122,12 +129,13 @@ def to_record_batch(fragments: Sequence[Fragment], schema: pa.Schema) -> pa.Reco
         pa.array([fragment.weight_versions[0] for fragment in fragments], pa.int64()),
         pa.array([fragment.weight_versions[1] for fragment in fragments], pa.int64()),
         pa.array([fragment.planner for fragment in fragments], pa.string()),
+        to_arrow([fragment.decisions for fragment in fragments], schema.field("decisions").type),
     ]
     return pa.record_batch(columns, schema=schema)
 
 
-def from_record_batch(batch: pa.RecordBatch) -> list[Fragment]:
-    """The fragments of `to_record_batch`, in order."""
+def from_record_batch(batch: pa.RecordBatch, decisions: bool = False) -> list[Fragment]:
+    """The fragments of `to_record_batch`, in order; with their `decisions` only on request: training needs none."""
     observation_dim = batch.schema.field("final_observation").type.list_size
     action_dim = batch.schema.field("actions").type.value_type.list_size
 
@@ -144,6 +152,9 @@ def from_record_batch(batch: pa.RecordBatch) -> list[Fragment]:
     workers, incarnations, episodes = plain("worker"), plain("incarnation"), plain("episode")
     offsets, ends, seeds, planners = plain("offset"), plain("end"), plain("reset_seed"), plain("planner")
     oldest, newest = plain("weight_version_min"), plain("weight_version_max")
+    recorded: list[DecisionRecords | None] = [None] * batch.num_rows
+    if decisions and "decisions" in batch.schema.names:  # logs of earlier versions have no such column
+        recorded = from_arrow(batch.column("decisions"))
     fragments = []
     for row in range(batch.num_rows):
         steps = slice(starts[row], starts[row + 1])
@@ -159,6 +170,7 @@ def from_record_batch(batch: pa.RecordBatch) -> list[Fragment]:
                 reset_seed=seeds[row],
                 weight_versions=(oldest[row], newest[row]),
                 planner=str(planners[row]),
+                decisions=recorded[row],
             )
         )
     return fragments

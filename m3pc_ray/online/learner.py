@@ -19,6 +19,7 @@ from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.online.divergence import all_finite, keep_batches
 from m3pc_ray.online.fragments import Fragment
 from m3pc_ray.online.replay_storage import ReplayStorage, best_episodes
+from m3pc_ray.online.served_weights import served_groups
 from m3pc_ray.training.assemble import Models
 from m3pc_ray.training.btm_trainer import BTMTrainer, schedule_factor
 from m3pc_ray.training.checkpoints import (
@@ -138,6 +139,8 @@ class Learner:
         self._before = {"btm": int(state["btm_updates"]), "critic": int(state["critic_updates"])}
         torch.manual_seed(config.seed)
         self._restore(tensors, state)
+        # What planners serve is kept in checkpoints where decisions are to be explained; they start with these weights.
+        self._served = self.weights() if config.online.record_decisions else None
         models.model.train()
 
     @property
@@ -252,7 +255,10 @@ class Learner:
         """`weights`, to be given to the planners; `publication_due` counts from here."""
         self.check_finite()
         self._published = self.version
-        return self.weights()
+        weights = self.weights()
+        if self._served is not None:
+            self._served = weights
+        return weights
 
     def weights(self) -> Weights:
         """A copy of the weights that planners need."""
@@ -281,6 +287,9 @@ class Learner:
                 "torch": pack_torch_generator(),
             },
         }
+        if self._served is not None:
+            tensors |= served_groups(self._served.model, self._served.critic)
+            state["served"] = {"version": self._served.version}
         save_checkpoint(run, self.steps, tensors, state, self.config.online.keep_checkpoints)
 
     def _restore(self, tensors: Tensors, state: dict[str, Any]) -> None:

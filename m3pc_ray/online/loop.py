@@ -98,10 +98,11 @@ class SerialRun:
                 leases.append((lease, collector))
         busy = [collector for _, collector in leases]
         while requests := [(collector, context) for collector in busy if (context := collector.request()) is not None]:
-            actions, version = self.service.plan(join_contexts([context for _, context in requests]))
+            answer = self.service.plan(join_contexts([context for _, context in requests]))
             first = 0
             for collector, context in requests:
-                collector.act(actions[first : first + len(context)], version)
+                own = answer.rows(first, first + len(context))
+                collector.act(own.actions, own.version, own.records)
                 first += len(context)
         for lease, collector in leases:
             collector.flush()

@@ -8,6 +8,7 @@ from typing import Any
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import with_settings
 from m3pc_ray.errors import UserError
+from m3pc_ray.online.served_weights import SERVED_CRITIC, SERVED_MODEL
 from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
 from m3pc_ray.training.pretraining import load_data
 from m3pc_ray.training.run_folder import RunFolder
@@ -68,6 +69,7 @@ def prepare(source: RunFolder, out: str | Path, config: RunConfig, overwrite: bo
     run = RunFolder.create(out, config, "finetune", overwrite=overwrite)
     kept = ("models", "btm_updates", "critic_updates", "optimizers")
     initial = {"kind": "finetune", "environment_steps": 0, **{name: state[name] for name in kept}}
+    tensors = {name: group for name, group in tensors.items() if name not in (SERVED_MODEL, SERVED_CRITIC)}
     save_checkpoint(run, 0, tensors, initial, config.online.keep_checkpoints)
     run.write_summary({"source": str(source.path)})
     return run

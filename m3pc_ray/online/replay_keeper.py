@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,8 @@ class ReplayKeeper:
 
     def _write(self, fragments: Sequence[Fragment]) -> None:
         self._log.append(fragments)
-        self._recent.extend(fragments)
+        # Decisions are in the log for whoever asks; no learner does, and they are most of a fragment's bytes.
+        self._recent.extend(replace(fragment, decisions=None) for fragment in fragments)
         for fragment in fragments:
             self._register.record(fragment.key, fragment.num_steps, fragment.end is not None)
             if fragment.end is None:

@@ -39,8 +39,12 @@ def log_files(folder: Path) -> list[Path]:
     return paths
 
 
-def read_log(folder: Path) -> Iterator[Fragment]:
+def read_log(folder: Path, decisions: bool = False) -> Iterator[Fragment]:
     """All fragments of a replay folder in the order they were accepted, up to a half-written tail; nothing is changed.
+
+    Args:
+        folder: RUN/replay.
+        decisions: with the records of their decisions, where there are any; training needs none.
 
     Raises:
         UserError: a file cannot be read, is missing, or is damaged where it was acknowledged.
@@ -49,7 +53,7 @@ def read_log(folder: Path) -> Iterator[Fragment]:
     for path in paths:
         whole, size = 0, _size(path)
         for batch in scan(path):
-            yield from from_record_batch(batch.batch)
+            yield from from_record_batch(batch.batch, decisions)
             whole = batch.end
         _check_end(path, whole, size, newest=path == paths[-1])
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from m3pc_ray.online.evaluator import Evaluator
 from m3pc_ray.online.learner import Learner
 from m3pc_ray.online.plan_service import PlanService
+from m3pc_ray.online.served_weights import checkpoint_version
 from m3pc_ray.training.assemble import Models, models_from_checkpoint
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.pretraining import load_data
@@ -45,5 +46,4 @@ def _models_and_version(run: RunFolder, device: str | None) -> tuple[Models, int
     config = run.config() if device is None else replace(run.config(), device=device)
     tensors, state = load_checkpoint(run)
     models = models_from_checkpoint(config, tensors, state)
-    updates = state.get("online", {}).get("updates", {"btm": 0, "critic": 0})
-    return models, int(updates["btm" if config.online.btm_updates_per_step > 0 else "critic"])
+    return models, checkpoint_version(config, state)

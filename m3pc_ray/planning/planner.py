@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,44 +22,12 @@ from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.engine import FastInference
 from m3pc_ray.planning.inference import Inference, Window
 from m3pc_ray.planning.oracle import PlainInference
+from m3pc_ray.planning.plan import Plan, PlanDetails, PlanRecord, merge_plans
 from m3pc_ray.planning.prompts import ReturnPrompt
 from m3pc_ray.planning.randomness import decision_noise
 from m3pc_ray.planning.scoring import FastScorer, Scorer
 from m3pc_ray.planning.utility import effective_sample_size, softmax_probabilities, utility
 from m3pc_ray.trajectories.returns import to_sum
-
-
-@dataclass(frozen=True)
-class PlanDetails:
-    """What was considered. Axis of steps: the longest window of the call, NaN beyond an environment's own H = T - t.
-
-    Args:
-        candidates: (B, N, H, action_dim), actions t..T-1.
-        utilities: (B, N), eq. 3.
-        probabilities: (B, N), eq. 4.
-        predicted_states: (B, N, H - 1, observation_dim), raw units; [..., k, :] is the state at t + 1 + k.
-        predicted_rewards: (B, N, h), raw units; [..., k] is the reward at t + k.
-        terminal_values: (B, N, h); [..., n] is g_{t+n}, or min(Q1, Q2)(s_{t+n}, a_{t+n}).
-        effective_sample_size: (B,), 1 / sum P².
-        chosen: (B,), index of the sampled candidate; -1 where the first actions were averaged.
-    """
-
-    candidates: NDArray[np.float32]
-    utilities: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
-    predicted_states: NDArray[np.float32]
-    predicted_rewards: NDArray[np.float32]
-    terminal_values: NDArray[np.float32]
-    effective_sample_size: NDArray[np.float32]
-    chosen: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Actions (B, action_dim) in (-1, 1), and what was considered, where it was asked for and anything was."""
-
-    actions: NDArray[np.float32]
-    details: PlanDetails | None = None
 
 
 class ForwardPlanner:
@@ -139,7 +107,13 @@ class ForwardPlanner:
 
     @torch.inference_mode()
     def plan(
-        self, context: PlanningContext, *, guide: Guide | None = None, sample: bool = False, details: bool = False
+        self,
+        context: PlanningContext,
+        *,
+        guide: Guide | None = None,
+        sample: bool = False,
+        details: bool = False,
+        record: bool = False,
     ) -> Plan:
         """One action for every environment of the context.
 
@@ -147,7 +121,9 @@ class ForwardPlanner:
             guide: `none`: the RCBC pass acts alone; `return`: M³PC-M; `critic`: M³PC-Q; None: the configured one.
             sample: draw the action (of the distribution, or a candidate with probability P) instead of taking the
                 distribution's mode, or moving it as `planner.average` says.
-            details: return what was considered; None with guide `none`, which considers nothing.
+            details: return what was considered; None with guide `none`, which considers nothing. Decodes more than
+                the utility reads, so that other last bits may come out than without.
+            record: return how the choice came about; changes nothing of what is computed.
 
         Raises:
             UserError: the guide needs a critic and there is none, or the context is malformed or not finite.
@@ -162,19 +138,22 @@ class ForwardPlanner:
         # Early in an episode an environment stands further left in its window: same position, same batch.
         positions = context.positions
         groups = [np.flatnonzero(positions == position) for position in np.unique(positions)]
-        plans = [self._plan_group(context.select(rows), guide, sample, details) for rows in groups]
-        return _merge(plans, groups)
+        plans = [self._plan_group(context.select(rows), guide, sample, details, record) for rows in groups]
+        return merge_plans(plans, groups)
 
-    def _plan_group(self, context: PlanningContext, guide: Guide, sample: bool, details: bool) -> Plan:
+    def _plan_group(self, context: PlanningContext, guide: Guide, sample: bool, details: bool, record: bool) -> Plan:
         """Algorithm 1 for environments at the same position t of their windows."""
         config, t = self.config, int(context.positions[0])
         window = self._window(context, t)
         if guide == "none":
             distribution = self._inference.propose(window, steps=1)
-            if not sample:
-                return Plan(_numpy(distribution.mode()[:, 0]))
-            drawn, _ = decision_noise(context.keys, 1, 1, self._units.action_dim)
-            return Plan(_numpy(distribution.sample(self._tensor(drawn[:, 0]))[:, 0]))
+            if sample:
+                drawn, _ = decision_noise(context.keys, 1, 1, self._units.action_dim)
+                actions = distribution.sample(self._tensor(drawn[:, 0]))[:, 0]
+            else:
+                actions = distribution.mode()[:, 0]
+            nothing = np.zeros((len(context), 0), dtype=np.float32), np.full(len(context), -1)
+            return Plan(_numpy(actions), record=PlanRecord.of(*nothing) if record else None)
 
         # Lines 3-5: RCBC pass; N candidate sequences of actions a_t..a_{T-1} from it.
         steps = self.segment_length - t
@@ -205,8 +184,9 @@ class ForwardPlanner:
             actions = self._average(
                 distribution.map(lambda tensor: tensor[:, 0]), noise[:, :, 0], first_actions, probabilities
             )
+        recorded = PlanRecord.of(_numpy(utilities), _numpy(chosen)) if record else None
         if not details:
-            return Plan(_numpy(actions))
+            return Plan(_numpy(actions), record=recorded)
         considered = PlanDetails(
             candidates=_numpy(candidates),
             utilities=_numpy(utilities),
@@ -217,7 +197,7 @@ class ForwardPlanner:
             effective_sample_size=_numpy(effective_sample_size(probabilities).float()),
             chosen=_numpy(chosen),
         )
-        return Plan(_numpy(actions), considered)
+        return Plan(_numpy(actions), considered, recorded)
 
     def _average(self, first: SquashedGaussian, noise: Tensor, candidates: Tensor, probabilities: Tensor) -> Tensor:
         """Deterministic action (B, action_dim) from the first action's proposal; noise, candidates (B, N, dim).
@@ -349,35 +329,3 @@ def _copied(value: Any) -> Tensor:
 def _numpy(values: Tensor) -> NDArray[Any]:
     result: NDArray[Any] = values.cpu().numpy()
     return result
-
-
-def _merge(plans: list[Plan], groups: list[NDArray[np.int64]]) -> Plan:
-    """One plan with the rows in the context's order."""
-    if len(plans) == 1:
-        return plans[0]
-    rows = np.concatenate(groups)
-    order = np.argsort(rows)
-    actions = np.concatenate([plan.actions for plan in plans])[order]
-    considered = [plan.details for plan in plans if plan.details is not None]
-    if not considered:
-        return Plan(actions)
-    merged = {
-        field.name: _concatenate([getattr(part, field.name) for part in considered])[order]
-        for field in fields(PlanDetails)
-    }
-    return Plan(actions, PlanDetails(**merged))
-
-
-def _concatenate(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Concatenation along the first axis; the axis of steps (the third) is padded with NaN to the longest."""
-    if parts[0].ndim > 2:
-        longest = max(part.shape[2] for part in parts)
-        parts = [
-            np.pad(
-                part,
-                [(0, longest - part.shape[2]) if axis == 2 else (0, 0) for axis in range(part.ndim)],
-                constant_values=np.nan,
-            )
-            for part in parts
-        ]
-    return np.concatenate(parts)

@@ -42,15 +42,32 @@ def test_planner_joins_what_waits_and_answers_each_its_own(run):
     answers = asyncio.run(ask())
     assert (actor._batches, actor._rows, actor._requests) == (1, 5, 2)
     service = make_plan_service(run, "cpu")
-    for (actions, version), (rows, seed) in zip(answers, ((3, 1), (2, 2)), strict=True):
-        assert version == 0
-        np.testing.assert_allclose(actions, service.plan(context(rows, seed))[0], atol=1e-5)
+    for answer, (rows, seed) in zip(answers, ((3, 1), (2, 2)), strict=True):
+        assert answer.version == 0
+        np.testing.assert_allclose(answer.actions, service.plan(context(rows, seed)).actions, atol=1e-5)
+
+
+def test_planner_hands_everyone_the_records_of_their_own_rows(pretrained, tmp_path):
+    recording = finetune_config(pretrained, {"online.record_decisions": "true"})
+    recorded = prepare(pretrained, tmp_path / "recorded", recording)
+    actor = PlannerActor(str(recorded.path), workers=2, device="cpu", threads=1)
+
+    async def ask() -> list:
+        return await asyncio.gather(actor.plan(context(3, 1), 0), actor.plan(context(2, 2), 1))
+
+    answers = asyncio.run(ask())
+    np.testing.assert_array_equal(answers[0].records.batch_row, [0, 1, 2])
+    np.testing.assert_array_equal(answers[1].records.batch_row, [3, 4])
+    for answer, asked in zip(answers, (context(3, 1), context(2, 2)), strict=True):
+        np.testing.assert_array_equal(answer.records.keys, asked.keys)
+        np.testing.assert_array_equal(answer.records.observations, asked.observations)
+        assert set(answer.records.batch_rows) == {5}
+        assert answer.records.utilities.shape == (len(asked), 4)
 
 
 def test_planner_does_not_wait_for_ever_for_company(run):
     actor = PlannerActor(str(run.path), workers=2, device="cpu", threads=1)
-    actions, _ = asyncio.run(actor.plan(context(3, 1), 0))
-    assert actions.shape == (3, 1)
+    assert asyncio.run(actor.plan(context(3, 1), 0)).actions.shape == (3, 1)
     assert actor._wait_total >= 0.002
 
 
@@ -75,7 +92,7 @@ def test_an_error_of_the_planner_reaches_who_asked_and_the_next_is_answered(run)
     async def ask() -> np.ndarray:
         with pytest.raises(UserError, match="not finite"):
             await actor.plan(bad, 0)
-        return (await actor.plan(context(1, 1), 0))[0]
+        return (await actor.plan(context(1, 1), 0)).actions
 
     assert np.isfinite(asyncio.run(ask())).all()
 

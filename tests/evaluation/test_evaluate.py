@@ -16,7 +16,7 @@ from m3pc_ray.environments import EnvironmentGroup
 from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.evaluate import evaluate_planners, run_episodes
 from m3pc_ray.evaluation.statistics import bootstrap_interval, describe
-from m3pc_ray.planning.planner import Plan
+from m3pc_ray.planning.plan import Plan
 from tests.tiny_run import make_tiny_run
 
 TIMING = ("seconds", "decisions_per_s")

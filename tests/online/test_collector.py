@@ -3,8 +3,10 @@ import pytest
 
 from m3pc_ray.environments import EnvironmentGroup
 from m3pc_ray.online.collector import Collector, episode_seed, episode_stream
+from m3pc_ray.online.decisions import Computation, DecisionRecords
 from m3pc_ray.online.fragments import EpisodeKey, Fragment
 from m3pc_ray.planning.context import PlanningContext
+from m3pc_ray.planning.plan import PlanRecord
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 from tests.online.factory import ENVIRONMENT, TIME_LIMIT
 
@@ -34,6 +36,33 @@ def episodes_of(fragments: list[Fragment]) -> dict[int, list[Fragment]]:
     for fragment in fragments:
         found.setdefault(fragment.key.episode, []).append(fragment)
     return found
+
+
+def test_records_of_decisions_arrive_with_their_steps():
+    it = collector(count=2)
+    it.tickets = 25
+    given: dict[tuple[int, int], DecisionRecords] = {}
+    while (context := it.request()) is not None:
+        actions, version = plan(context)
+        batch = len(context)
+        record = PlanRecord.of(np.float32(actions), np.zeros(batch, np.int64))
+        records = DecisionRecords.of(context, record, Computation(version, 7, "float32", "cpu", 1))
+        for row, key in enumerate(context.keys):
+            given[int(key[1]), int(key[2])] = records.rows(row, row + 1)
+        it.act(actions, version, records)
+    it.flush()
+    fragments = it.take_fragments()
+    assert sum(fragment.num_steps for fragment in fragments) == 25 == len(given)
+    for fragment in fragments:
+        assert fragment.decisions is not None
+        for row, step in enumerate(fragment.timesteps):
+            expected = given[episode_stream(fragment.key), int(step)]
+            for name, value in vars(fragment.decisions.rows(row, row + 1)).items():
+                np.testing.assert_array_equal(value, getattr(expected, name), err_msg=name)
+            current = expected.observations[0, min(step, 2)]
+            np.testing.assert_array_equal(current, fragment.observations[row])
+            np.testing.assert_allclose(fragment.actions[row], 3 * expected.utilities[0], atol=1e-6)
+        assert fragment.weight_versions[0] == fragment.decisions.weight_version.min()
 
 
 def test_fragments_tell_what_happened_in_the_environment():

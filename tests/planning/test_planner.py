@@ -132,6 +132,46 @@ def test_details_change_nothing(guide: Any, rewards_from: str) -> None:
         np.testing.assert_allclose(with_details.actions, without.actions, atol=1e-4)
 
 
+@pytest.mark.parametrize("guide", ["none", "return", "critic"])
+def test_the_record_of_a_choice_is_that_of_its_row(guide: Any) -> None:
+    planner, _ = make_planner(0)
+    context = make_context(1, [0, 7, 1, 12, 3], context_length=3)
+    plan = planner.plan(context, guide=guide, sample=True, details=True, record=True)
+    unrecorded = planner.plan(context, guide=guide, sample=True, details=True)
+    np.testing.assert_array_equal(plan.actions, unrecorded.actions)
+    assert unrecorded.record is None
+    record = plan.record
+    assert record is not None
+    # Environments 1, 3 and 4 stand at the last position of their windows; 0 and 2 are young, each on its own.
+    np.testing.assert_array_equal(record.batch_rows, [1, 3, 1, 3, 3])
+    np.testing.assert_array_equal(record.batch_row, [0, 0, 0, 1, 2])
+    if guide == "none":
+        assert record.utilities.shape == (5, 0)
+        assert (record.chosen == -1).all()
+        return
+    assert plan.details is not None
+    np.testing.assert_array_equal(record.utilities, plan.details.utilities)
+    np.testing.assert_array_equal(record.chosen, plan.details.chosen)
+    for row in range(5):
+        np.testing.assert_array_equal(plan.actions[row], plan.details.candidates[row, record.chosen[row], 0])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("guide", ["return", "critic"])
+def test_a_row_among_as_many_copies_has_the_same_utilities(guide: Any, precision: Any) -> None:
+    """What explaining a decision rests on: who else is in the batch does not matter, how many may."""
+    planner, _ = make_planner(0, precision=precision, num_candidates=50)
+    context = make_context(1, [7, 12, 9, 30, 6], context_length=3)
+    recorded = planner.plan(context, guide=guide, sample=True, record=True).record
+    assert recorded is not None
+    for row in range(5):
+        copies = planner.plan(context.select([row] * 5), guide=guide, sample=True, record=True).record
+        assert copies is not None
+        scale = max(1.0, float(np.abs(recorded.utilities[row]).max()))
+        np.testing.assert_allclose(copies.utilities[row], recorded.utilities[row], rtol=0, atol=1e-5 * scale)
+        assert copies.chosen[row] == recorded.chosen[row]
+
+
 def test_what_was_considered_explains_the_action() -> None:
     planner, _ = make_planner(0, num_candidates=50, utility_sharpness_critic=3.0)
     context = make_context(1, [0, 7, 30], context_length=3)
