@@ -102,7 +102,7 @@ def explanation_tables(explanation: Explanation, top: int) -> list[Table]:
 
 def _candidates(rows: Sequence[dict[str, Any]], count: int) -> Table:
     table = _table(f"candidates by utility ({len(rows)} of {count})")
-    for name in ("rank", "index", "recorded", "computed", "difference", "P", "first action"):
+    for name in ("#", "index", "recorded", "computed", "differs", "P", "first action"):
         table.add_column(name, justify="right", no_wrap=name != "first action")
     table.add_column("")
     for row in rows:
@@ -113,7 +113,7 @@ def _candidates(rows: Sequence[dict[str, Any]], count: int) -> Table:
             f"{row['utility']:.4f}",
             f"{row['utility'] - row['utility_recorded']:.1e}",
             f"{row['probability']:.4f}",
-            _vector(row["actions"][0]),
+            _vector(row["actions"][0], digits=2),
             _mark(row),
         )
     return table
@@ -126,14 +126,17 @@ def _mark(row: dict[str, Any]) -> str:
 
 
 def _path(rows: Sequence[dict[str, Any]]) -> Table:
-    table = _table("predicted path of the chosen candidate, and what then came (later actions were planned anew)")
-    table.caption = "error of the next state, and its change since the decision, in units of the data's spread"
-    for name in ("step", "reward predicted", "reward", "value", "state error", "change", "action planned"):
+    table = _table("the chosen candidate: rewards and states predicted, and what then came")
+    table.caption = (
+        "later actions were planned anew; error of the next state, and its change since the decision: root mean "
+        "square, in units of the data's spread"
+    )
+    for name in ("step", "predicted", "reward", "value", "state error", "change", "action planned"):
         table.add_column(name, justify="right", no_wrap=name != "action planned")
     for row in rows:
         names = ("reward_predicted", "reward", "value", "state_error", "state_change")
         numbers = ("-" if row[name] is None else f"{row[name]:.3f}" for name in names)
-        table.add_row(str(row["step"]), *numbers, _vector(row["action"]))
+        table.add_row(str(row["step"]), *numbers, _vector(row["action"], digits=2))
     return table
 
 
@@ -179,5 +182,5 @@ def _table(title: str) -> Table:
     )
 
 
-def _vector(values: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:.3f}" for value in values) + ")"
+def _vector(values: Sequence[float], digits: int = 3) -> str:
+    return "(" + ", ".join(f"{value:.{digits}f}" for value in values) + ")"

@@ -105,6 +105,22 @@ def test_the_replay_log_as_it_grows(tmp_path, capsys) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
 
 
+def test_what_recording_costs_and_how_exact_it_is(tmp_path, capsys) -> None:
+    run = make_tiny_run(tmp_path / "run")
+    data = tmp_path / "data"
+    write_store(random_hopper_episodes(), data)
+    run.write_config(with_settings(run.config(), {"data.dataset": str(data)}))
+    assert main(["bench", "recording", "--run", str(run.path), "--quick", "--json", str(tmp_path / "r.json")]) == 0
+    rows = {row["case"]: row for row in json.loads((tmp_path / "r.json").read_text())["rows"]}
+    off, on = rows["recording off"], rows["recording on"]
+    assert on["log_bytes_per_step"] > off["log_bytes_per_step"] + 4 * 64  # 64 utilities at least
+    for precision in bench_precision.PRECISIONS:
+        copies = rows[f"{precision}, as many copies"]
+        assert copies["largest_difference"] <= 1e-5 * max(1.0, copies["largest_utility"])
+        assert copies["same_choice"] == 1.0
+    assert "bytes/step" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("encoder", ["full", "causal"])
 def test_one_case_of_the_planner(encoder, tmp_path, capsys) -> None:
     command = ["bench", "planner", "--width", "16", "--candidates", "4", "--seconds", "0.1", "--encoder", encoder]
