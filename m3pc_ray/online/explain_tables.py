@@ -147,7 +147,7 @@ def verdict(explanation: Explanation) -> str:
     exact = "the same weights" if weights.exact else f"NOT the same weights: version {weights.version}"
     lines = [
         f"episode {known['episode']} step {known['step']}: guide {explanation.settings.guide}, weights of version "
-        f"{known['weight_version']}, {known['precision']} on {known['device_recorded']}, {known['threads']} threads, "
+        f"{known['weight_version']}, {known['precision']} on {known['device_recorded']}, threads {known['threads']}, "
         f"row {known['batch_row']} of {known['batch_rows']} computed together",
         f"computed again with {exact} ({source} at checkpoint {weights.checkpoint}), on {explanation.device}",
         f"action executed {_vector(known['action_executed'])}, computed {_vector(known['action'])}",
