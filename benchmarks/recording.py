@@ -22,7 +22,7 @@ from m3pc_ray.config import Precision
 from m3pc_ray.online.collector import Collector
 from m3pc_ray.online.exploration import Task, exploring_planner, make_collector
 from m3pc_ray.online.plan_service import PlanService
-from m3pc_ray.online.replay_log import ReplayLogWriter
+from m3pc_ray.online.replay_log import ReplayLog
 from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.training.assemble import Models, load_models
 from m3pc_ray.training.pretraining import load_data
@@ -61,7 +61,8 @@ class _Collecting:
         model = models.model
         task = Task(models.environment_id, models.time_limit, model.observation_dim, model.action_dim)
         self.collector: Collector = make_collector(config, task, 0, 0)
-        self.writer = ReplayLogWriter(folder, model.observation_dim, model.action_dim)
+        self.log = ReplayLog(folder, model.observation_dim, model.action_dim)
+        list(self.log.restore())  # nothing yet
         self.rates: list[float] = []
 
     def collect(self) -> None:
@@ -71,8 +72,8 @@ class _Collecting:
             answer = self.service.plan(context)
             self.collector.act(answer.actions, answer.version, answer.records)
         self.collector.flush()
-        self.writer.append(self.collector.take_fragments())
-        self.writer.sync()
+        self.log.append(self.collector.take_fragments())
+        self.log.sync()
         self.rates.append(STEPS / (time.process_time() - started))
 
 
@@ -84,9 +85,9 @@ def _costs(models: Models, repetitions: int) -> list[dict[str, Any]]:
                 way.collect()
         rows = []
         for name, way in ways.items():
-            way.writer.close()
+            way.log.close()
             steps_per_cpu_second = statistics.median(way.rates[1:])  # the first one warms up
-            size = way.writer.path.stat().st_size / way.collector.steps
+            size = way.log.num_bytes / way.collector.steps
             rows.append(
                 {"case": f"recording {name}", "steps_per_cpu_second": steps_per_cpu_second, "log_bytes_per_step": size}
             )
