@@ -7,19 +7,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
+from ray._private import ray_constants, services
+from ray.exceptions import RayError
 
 from m3pc_ray.config import OnlineConfig
 from m3pc_ray.errors import UserError
+from m3pc_ray.online.resources import Resources, divide_resources
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Of a local cluster: weights and fragments in flight need a small part of it."""
-MOST_LEARNER_THREADS = 8
-"""By default; products of a small model gain nothing from more."""
 ANSWER_SECONDS = 30.0
 """How long a cluster may take to answer before it counts as absent."""
 
@@ -50,18 +50,21 @@ def ray_session() -> Iterator[None]:
 def start_local(**settings: Any) -> None:
     """Start a lean local cluster: no dashboard, a small object store, all cores, whatever RAY_ADDRESS says.
 
+    It listens on 127.0.0.1 only, so that no other machine can reach it.
+
     Raises:
         UserError: it does not come up, as on a machine with far too much to do.
     """
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level="error",
-            **settings,
-        )
+        with _loopback():
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level="error",
+                **settings,
+            )
     except Exception as error:  # Ray raises plain exceptions here
         if "timed out" not in str(error):
             raise
@@ -76,10 +79,14 @@ def join(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
         except (OSError, ValueError) as error:
             raise UserError(f"RAY_ADDRESS={address}: nobody answers there ({error}); unset it to run locally") from None
+    loopback = _only_on_loopback(host, port)
     if not address.startswith("ray://"):  # something listens; another process asks whether it is Ray
         command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+        environment = {**os.environ, ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"} if loopback else None
         try:
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+            answer = subprocess.run(
+                command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False, env=environment
+            )
         except subprocess.TimeoutExpired:
             raise UserError(f"RAY_ADDRESS={address}: no Ray cluster answers there; unset it to run locally") from None
         if answer.returncode != 0:
@@ -87,58 +94,41 @@ def join(address: str) -> None:
             reason = f" ({said[-1]})" if said else ""
             raise UserError(f"RAY_ADDRESS={address}: no Ray cluster answers there{reason}; unset it to run locally")
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        with _loopback() if loopback else nullcontext():
+            ray.init(address=address, log_to_driver=False, logging_level="error")
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise UserError(f"RAY_ADDRESS={address}: cannot join the cluster: {error}") from error
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What each role asks Ray for, as `options(...)`."""
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Within the block Ray takes 127.0.0.1 for this machine's address, and a cluster started there listens on no other.
 
-    rollout_worker: dict[str, float]
-    planner: dict[str, float]
-    learner: dict[str, float]
-    replay: dict[str, float]
-    evaluator: dict[str, float]
-    planners: int
-    """Planner replicas."""
-    threads: int
-    """CPU threads of the learner."""
+    Left alone, Ray replaces 127.0.0.1 by the machine's outward address and listens on every interface. It has no
+    public argument for this on Linux; the constant is what it goes by on other systems.
+    """
+    usual = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = usual
+
+
+def _only_on_loopback(host: str, port: str) -> bool:
+    """Whether a local address belongs to a cluster of `start_local`: nobody answers on the machine's outward one."""
+    if host not in ("127.0.0.1", "localhost", "::1", "[::1]"):
+        return False
+    try:
+        socket.create_connection((services.get_node_ip_address(), int(port)), timeout=ANSWER_SECONDS).close()
+    except OSError:
+        return True
+    return False
 
 
 def share_resources(online: OnlineConfig, use_gpu: bool) -> Resources:
-    """Divide the cluster: a core a role and more for the learner where there are enough, fractions of them elsewhere.
-
-    One GPU is shared by planner, learner and evaluator. With more of them the learner and the evaluator share one, and
-    the planners have the others.
-    """
+    """Divide the cores and GPUs of the cluster among the roles, see `divide_resources`."""
     available = ray.cluster_resources()
-    cores, gpus = available.get("CPU", 1.0), int(available.get("GPU", 0)) if use_gpu else 0
+    cores = available.get("CPU", 1.0)
     largest_node = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=cores)
-    threads = online.threads or max(1, min(MOST_LEARNER_THREADS, int(largest_node) // 2))
-    planners = online.planners or max(1, gpus - 1)
-    wishes = {
-        "rollout_worker": online.worker_cpus or 1.0,
-        "planner": 1.0,
-        "learner": float(threads),
-        "replay": 0.25,
-        "evaluator": 1.0,
-    }
-    counts = {"rollout_worker": online.rollout_workers, "planner": planners}
-    total = sum(wish * counts.get(role, 1) for role, wish in wishes.items())
-    scale = min(1.0, 0.95 * cores / total)  # not every last bit: other actors of a running cluster need some
-    # Above one, Ray takes whole cores only.
-    shares: dict[str, dict[str, float]] = {
-        role: {"num_cpus": float(int(wish * scale)) if wish * scale > 1 else int(wish * scale * 1000) / 1000}
-        for role, wish in wishes.items()
-    }
-    if online.worker_cpus:
-        shares["rollout_worker"]["num_cpus"] = online.worker_cpus
-    if gpus == 1:
-        fractions = {"planner": 0.3 / planners, "learner": 0.4, "evaluator": 0.2}
-    elif gpus:
-        fractions = {"planner": min(1.0, (gpus - 1) / planners), "learner": 0.6, "evaluator": 0.3}
-    for role, fraction in fractions.items() if gpus else ():
-        shares[role]["num_gpus"] = int(fraction * 1000) / 1000
-    return Resources(**shares, planners=planners, threads=threads)
+    return divide_resources(cores, largest_node, int(available.get("GPU", 0)) if use_gpu else 0, online)

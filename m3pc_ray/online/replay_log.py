@@ -219,6 +219,21 @@ def _size(path: Path) -> int:
         raise UserError(f"{path}: cannot read the replay log: {error.strerror or error}") from error
 
 
+def half_written_bytes(path: Path) -> int:
+    """Bytes after the last whole batch of a log file, which its writer was interrupted in, or is at work on.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    whole = 0
+    for batch in scan(path):
+        whole = batch.end
+    try:
+        return 0 if whole and is_closed(path, whole) else _size(path) - whole
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the replay log: {error.strerror or error}") from error
+
+
 def _check_end(path: Path, whole: int, size: int, newest: bool) -> bool:
     """Whether a file ends properly after `whole` bytes of whole batches, rather than in a half-written tail.
 

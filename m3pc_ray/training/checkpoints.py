@@ -40,6 +40,7 @@ from m3pc_ray.trajectories.files import sync_folder
 
 __all__ = [
     "Tensors",
+    "checkpoint_defects",
     "list_checkpoints",
     "load_checkpoint",
     "pack_generator",
@@ -105,6 +106,15 @@ def save_checkpoint(
 def list_checkpoints(run: RunFolder | str | Path) -> list[int]:
     """Steps of the complete checkpoints, oldest first (files present with their sizes; checksums are read on load)."""
     return [step for step in _steps(_folder(run)) if _defect(_folder(run) / _name(step), checksums=False) is None]
+
+
+def checkpoint_defects(run: RunFolder | str | Path) -> dict[int, str | None]:
+    """Step -> what is wrong with its checkpoint, None where all checksums match; oldest first. Changes nothing."""
+    folder = _folder(run)
+    names = sorted(entry.name for entry in folder.glob("step-*")) if folder.is_dir() else []
+    return {
+        int(name[5:]): _defect(folder / name, checksums=True) for name in names if re.fullmatch(r"step-\d{8,}", name)
+    }
 
 
 def load_checkpoint(run: RunFolder | str | Path, step: int | None = None) -> tuple[Tensors, dict[str, Any]]:
