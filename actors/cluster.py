@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -79,25 +79,37 @@ def join(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
         except (OSError, ValueError) as error:
             raise UserError(f"RAY_ADDRESS={address}: nobody answers there ({error}); unset it to run locally") from None
-    loopback = _only_on_loopback(host, port)
     if not address.startswith("ray://"):  # something listens; another process asks whether it is Ray
-        command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-        environment = {**os.environ, ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"} if loopback else None
         try:
-            answer = subprocess.run(
-                command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False, env=environment
-            )
+            answer = health_check(address, os.environ)
         except subprocess.TimeoutExpired:
             raise UserError(f"RAY_ADDRESS={address}: no Ray cluster answers there; unset it to run locally") from None
+        if "authentication token" in answer.stderr.lower():
+            raise UserError(
+                f"RAY_ADDRESS={address}: the cluster asks for its token: set RAY_AUTH_MODE=token, and put the token "
+                "into ~/.ray/auth_token or RAY_AUTH_TOKEN (docs/operations.md)"
+            )
         if answer.returncode != 0:
             said = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
             reason = f" ({said[-1]})" if said else ""
             raise UserError(f"RAY_ADDRESS={address}: no Ray cluster answers there{reason}; unset it to run locally")
     try:
-        with _loopback() if loopback else nullcontext():
+        with _loopback() if _only_on_loopback(address) else nullcontext():
             ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise UserError(f"RAY_ADDRESS={address}: cannot join the cluster: {error}") from error
+
+
+def health_check(address: str, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Ask in another process whether a Ray cluster answers at `address`: exit code 0, or the reason on stderr.
+
+    variables: environment variables to ask under. Raises subprocess.TimeoutExpired after `ANSWER_SECONDS`.
+    """
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    environment = dict(variables)
+    if _only_on_loopback(address):
+        environment[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # what `_loopback` does, in that process
+    return subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False, env=environment)
 
 
 @contextmanager
@@ -115,12 +127,14 @@ def _loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = usual
 
 
-def _only_on_loopback(host: str, port: str) -> bool:
+def _only_on_loopback(address: str) -> bool:
     """Whether a local address belongs to a cluster of `start_local`: nobody answers on the machine's outward one."""
+    host, _, port = address.rpartition(":")
     if host not in ("127.0.0.1", "localhost", "::1", "[::1]"):
         return False
     try:
-        socket.create_connection((services.get_node_ip_address(), int(port)), timeout=ANSWER_SECONDS).close()
+        outward = services.node_ip_address_from_perspective(None)  # not what a session of this process goes by
+        socket.create_connection((outward, int(port)), timeout=ANSWER_SECONDS).close()
     except OSError:
         return True
     return False

@@ -40,7 +40,7 @@ def uploaded_files(folder: Path) -> dict[Path, int]:
     """Sizes in bytes of the files that Ray would pack.
 
     It leaves out .git, .venv, venv and __pycache__, and what .gitignore and .rayignore say in any folder. Ray's own
-    walk decides here, so that the answer holds for the installed version. Raises OSError where something is unreadable.
+    walk decides, so that the answer holds for the installed version. Raises OSError where something cannot be read.
     """
     files: dict[Path, int] = {}
 

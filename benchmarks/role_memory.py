@@ -1,13 +1,14 @@
 """Memory of every role of online finetuning on Ray: where the constants of `m3pc_ray.diagnosis.memory` come from.
 
     python -m m3pc_ray.benchmarks.role_memory --run runs/demo-pretrained --steps 1500 --online.replay_capacity 10000
-    python -m m3pc_ray.benchmarks.role_memory --workspace learner --width 512 --batch 512
+        --online.start_steps 400 --online.critic_updates_per_step 0.5 --online.btm_updates_per_step 0.05 --device cpu
+    python -m m3pc_ray.benchmarks.role_memory --workspace learner --width 512
     python -m m3pc_ray.benchmarks.role_memory --workspace planner --width 512 --batch 4 --candidates 625
 
 The first finetunes into a temporary folder, asks the kernel about every process four times a second, and prints for
 each kind its processes, the largest resident memory of one, and the largest that is its own (private pages, not shared
-with other processes: torch's library is mapped by all roles but in memory once). The others print how much more memory one
-process has after updates of a model with random weights, or after plans, than before.
+with other processes: torch's library is mapped by all roles but in memory once). The others print how much more memory
+one process has after updates of a model with random weights, or after plans, than before.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     if arguments.workspace:
         return _workspace(arguments)
+    if arguments.run is None:
+        parser.error("give --run or --workspace")
     return _roles(arguments)
 
 

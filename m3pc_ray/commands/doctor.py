@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _all_rows(arguments: argparse.Namespace) -> list[Row]:
     """The rows of every check, a progress line on stderr meanwhile."""
+    from functools import partial
+
     from rich.console import Console
 
     from m3pc_ray.diagnosis.datasets import check_data, load_here
@@ -90,14 +92,13 @@ def _all_rows(arguments: argparse.Namespace) -> list[Row]:
             location, loaded[reference] = load_here(reference, environment, config.data.folder)
             return check_data(reference, location, loaded[reference])
 
-        add(f"data {BUNDLED}", lambda: data(BUNDLED, ""))
         chosen = config.data.dataset or BUNDLED
-        if chosen != BUNDLED or config.data.environment:
-            add(f"data {chosen}", lambda: data(chosen, config.data.environment))
+        for reference, environment in {BUNDLED: "", chosen: config.data.environment}.items():
+            add(f"data {reference}", partial(data, reference, environment))
         for trajectories in loaded.values():
-            add(f"drift {trajectories.metadata.name}", lambda of=trajectories: check_drift(of))  # type: ignore[misc]
+            add(f"drift {trajectories.metadata.name}", partial(check_drift, trajectories))
         for environment in dict.fromkeys(each.metadata.environment_id for each in loaded.values()):
-            add(f"simulator {environment}", lambda of=environment: check_simulator(of))  # type: ignore[misc]
+            add(f"simulator {environment}", partial(check_simulator, environment))
         add("upload", lambda: _upload(arguments.working_dir))
         if chosen in loaded:
             add("resources", lambda: check_resources(config, loaded[chosen], machines[0] if machines else _here()))
