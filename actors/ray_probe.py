@@ -51,6 +51,8 @@ def probe() -> dict[str, Any]:
             start_local(_temp_dir=folder)
         with ray_session():
             started = time.monotonic()
+            required = _token_required(ray.get_runtime_context().gcs_address) if joined else True
+            check_modes_agree(required, os.environ.get("RAY_AUTH_MODE", ""))
             try:
                 task = ray.remote(num_cpus=0.1)(double).remote(21)
                 actor = ray.remote(num_cpus=0.1)(Adder).remote(40)
@@ -85,13 +87,27 @@ def probe() -> dict[str, Any]:
                 "outside": sorted(
                     {f"{socket.address} ({socket.process})" for socket in sockets if not socket.is_loopback}
                 ),
-                "token_required": _token_required(ray.get_runtime_context().gcs_address) if joined else True,
+                "token_required": required,
             }
     finally:
         if ray.is_initialized():
             ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_modes_agree(token_required: bool, mode: str) -> None:
+    """Raises UserError where this process asks for tokens and the cluster sends none.
+
+    The cluster's calls to the driver are then turned away, and its actors end, as if the driver had gone.
+    """
+    from m3pc_ray.errors import UserError
+
+    if mode.lower() == "token" and not token_required:
+        raise UserError(
+            "RAY_AUTH_MODE=token is set here, but the cluster has token authentication off, so that its actors would "
+            "end at once: unset it here, or turn it on there"
+        )
 
 
 def _token_required(address: str) -> bool:

@@ -26,4 +26,4 @@ def test_a_missing_token_is_one_clear_line(cluster, monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UserError, match="asks for its token: set RAY_AUTH_MODE=token"):
-        cluster_module._join(cluster)
+        cluster_module.join(cluster)

@@ -6,6 +6,8 @@ import pytest
 
 from actors import diagnosis
 from actors.diagnosis import check_ray
+from actors.ray_probe import check_modes_agree
+from m3pc_ray.errors import UserError
 
 
 def without_ray() -> dict[str, str]:
@@ -78,6 +80,13 @@ def test_a_local_cluster_that_others_reach_is_a_warning(outside, mode, status, a
     row = diagnosis._reach({"outside": outside, "token_required": True}, local=True, mode=mode)
     assert row.status == status
     assert advice in row.advice
+
+
+def test_token_authentication_on_one_side_only_is_said():
+    with pytest.raises(UserError, match="unset it here, or turn it on there"):
+        check_modes_agree(False, "token")
+    for required, mode in ((True, "token"), (False, ""), (False, "disabled")):
+        check_modes_agree(required, mode)
 
 
 def test_a_cluster_without_token_authentication_is_a_warning():

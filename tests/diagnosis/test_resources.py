@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from m3pc_ray.config import RunConfig
+from m3pc_ray.config import OnlineConfig, RunConfig
 from m3pc_ray.diagnosis import memory, resources
 from m3pc_ray.diagnosis.resources import Machine, check_resources, place, this_machine
 from m3pc_ray.online.resources import divide_resources
@@ -88,7 +88,7 @@ def test_a_gpu_is_shared_and_can_be_declined(trajectories):
 
 
 def test_roles_are_placed_where_they_fit_and_each_once():
-    shares = divide_resources(cores=6.0, largest_node=2.0, gpus=0.0, rollout_workers=2, learner_threads=1)
+    shares = divide_resources(6.0, 2.0, 0, OnlineConfig(rollout_workers=2, threads=1))
     placed = place(shares, 2, (2.0, 2.0, 2.0))
     assert placed is not None
     assert sorted(role for roles in placed for role in roles) == [
@@ -96,17 +96,34 @@ def test_roles_are_placed_where_they_fit_and_each_once():
     ]  # fmt: skip
     for roles in placed:
         assert sum(getattr(shares, role)["num_cpus"] for role in roles) <= 2.0
-    assert place(divide_resources(6.0, 2.0, 0.0, 2, 8), 2, (2.0, 2.0, 2.0)) is None
+    assert place(divide_resources(6.0, 2.0, 0, OnlineConfig(rollout_workers=2, threads=8)), 2, (2.0, 2.0, 2.0)) is None
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7, 50])
 @pytest.mark.parametrize("cores", [1.0, 2.0, 16.0, 96.0])
 def test_shares_never_exceed_one_node(workers, cores):
-    shares = divide_resources(cores, cores, 1.0, workers, 0)
+    shares = divide_resources(cores, cores, 1, OnlineConfig(rollout_workers=workers))
     roles = [shares.planner, shares.learner, shares.replay, shares.evaluator]
     assert sum(role["num_cpus"] for role in roles) + workers * shares.rollout_worker["num_cpus"] <= cores
     assert sum(role.get("num_gpus", 0.0) for role in roles) <= 1.0
     assert shares.threads == max(1, min(8, int(cores) // 2))
+
+
+@pytest.mark.parametrize("gpus", [2, 4, 8])
+@pytest.mark.parametrize("planners", [0, 1, 3])
+def test_several_gpus_are_all_used_and_none_is_given_twice(gpus, planners):
+    shares = divide_resources(64.0, 64.0, gpus, OnlineConfig(rollout_workers=4, planners=planners))
+    assert shares.planners == (planners or gpus - 1)
+    assert shares.learner["num_gpus"] + shares.evaluator["num_gpus"] <= 1.0
+    assert shares.planners * shares.planner["num_gpus"] <= gpus - 1
+    assert shares.planner["num_gpus"] > 0.3  # more than a planner has of a single one
+
+
+def test_planners_share_the_only_gpu_and_workers_reserve_what_is_asked():
+    online = OnlineConfig(rollout_workers=4, planners=3, worker_cpus=0.25)
+    shares = divide_resources(16.0, 16.0, 1, online)
+    assert 3 * shares.planner["num_gpus"] + shares.learner["num_gpus"] + shares.evaluator["num_gpus"] <= 1.0
+    assert shares.rollout_worker["num_cpus"] == 0.25
 
 
 def test_parameters_are_those_of_the_model(trajectories):

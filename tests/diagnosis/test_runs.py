@@ -7,7 +7,7 @@ import pytest
 
 from m3pc_ray.config import RunConfig
 from m3pc_ray.diagnosis.runs import check_checkpoint, check_replay_log, check_versions
-from m3pc_ray.online.replay_log import ReplayLogWriter, log_files
+from m3pc_ray.online.replay_log import ReplayLog, log_files
 from m3pc_ray.training.checkpoints import save_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
 from tests.online.factory import make_fragment
@@ -24,10 +24,11 @@ def run(tmp_path) -> RunFolder:
     for step, fragments in ((10, 2), (20, 4)):
         save_checkpoint(run, step, {"btm": {"weight": torch.ones(64)}}, {"online": {"fragments": fragments}})
     for episodes in ((0, 1, 2), (3, 4)):
-        writer = ReplayLogWriter(run.path / "replay", 3, 2)
+        log = ReplayLog(run.path / "replay", 3, 2)
+        list(log.restore())
         for episode in episodes:
-            writer.append([make_fragment(episode, 0, STEPS)])
-        writer.close()
+            log.append([make_fragment(episode, 0, STEPS)])
+        log.close()
     return run
 
 
@@ -86,7 +87,7 @@ def test_damage_in_an_earlier_file_fails(run):
     first.write_bytes(first.read_bytes()[:-40])
     row = only(check_replay_log(run))
     assert row.status == "failure"
-    assert f"{first.name} cannot be read to the end" in row.found
+    assert first.name in row.found
 
 
 def test_fragments_that_were_learnt_from_and_are_gone_fail(run):
