@@ -29,7 +29,7 @@ def check_checkpoint(run: RunFolder) -> list[Row]:
 
 
 def check_replay_log(run: RunFolder) -> list[Row]:
-    """One row on the log of a finetuning run: it is readable to its end, and nothing that was learnt from is missing."""
+    """One row on the log of a finetuning run: it can be read to its end, and nothing learnt from is missing."""
     name, folder = f"replay log {run.path.name}", run.path / "replay"
     fragments = steps = 0
     try:

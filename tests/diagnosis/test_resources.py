@@ -36,7 +36,7 @@ def statuses(rows) -> dict[str, str]:
 def test_the_defaults_fit_two_cores(trajectories):
     rows = check_resources(RunConfig(), trajectories, machine(2.0))
     assert statuses(rows) == {"cores": "ok", "memory": "ok", "object store": "ok"}
-    assert "2 x 0.361 + 0.361 + 0.361 + 0.09 + 0.361 = 1.90 of 2 cores" in rows[0].found
+    assert "2 x 0.361 + 1 x 0.361 + 0.361 + 0.09 + 0.361 = 1.90 of 2 cores" in rows[0].found
 
 
 def test_the_sums_that_are_printed_are_right(trajectories):

@@ -9,9 +9,10 @@ import pytest
 
 from m3pc_ray.online.decisions import DecisionRecords
 from m3pc_ray.online.fragments import Fragment, closing_fragment, fragment_schema, from_record_batch, to_record_batch
+from m3pc_ray.online.log_file import FORMAT
 from m3pc_ray.online.rate_limiter import RateLimiter
 from m3pc_ray.online.replay_keeper import ReplayKeeper
-from m3pc_ray.online.replay_log import ReplayLogWriter, read_log
+from m3pc_ray.online.replay_log import ReplayLog, log_files, read_log
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 from tests.online.factory import make_fragment
 
@@ -83,7 +84,8 @@ def write_as_an_earlier_version(path: Path, fragments: list[Fragment]) -> None:
     """A log file whose schema has no column for decisions."""
     schema = fragment_schema(3, 2)
     batch = to_record_batch(fragments, schema).drop_columns(["decisions"])
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
+    schema = batch.schema.with_metadata(FORMAT)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(batch)
 
 
@@ -111,10 +113,11 @@ def test_the_learner_is_not_sent_what_it_does_not_need(tmp_path, fragments):
 
 
 def test_pyarrow_alone_reads_them(tmp_path, fragments):
-    writer = ReplayLogWriter(tmp_path, 3, 2)
-    writer.append(fragments)
-    writer.close()
-    with pa.OSFile(str(writer.path)) as source:
+    log = ReplayLog(tmp_path, 3, 2)
+    list(log.restore())
+    log.append(fragments)
+    log.close()
+    with pa.OSFile(str(log_files(tmp_path)[0])) as source:
         column = pa.ipc.open_stream(source).read_all()["decisions"].to_pylist()
     assert [None if rows is None else len(rows) for rows in column] == [4, None, 3, None]
     assert fragments[0].decisions is not None
