@@ -9,7 +9,7 @@ import pytest
 
 from m3pc_ray.online.decisions import DecisionRecords
 from m3pc_ray.online.fragments import Fragment, closing_fragment, fragment_schema, from_record_batch, to_record_batch
-from m3pc_ray.online.log_file import FORMAT
+from m3pc_ray.online.log_file import LogFileWriter
 from m3pc_ray.online.rate_limiter import RateLimiter
 from m3pc_ray.online.replay_keeper import ReplayKeeper
 from m3pc_ray.online.replay_log import ReplayLog, log_files, read_log
@@ -84,9 +84,9 @@ def write_as_an_earlier_version(path: Path, fragments: list[Fragment]) -> None:
     """A log file whose schema has no column for decisions."""
     schema = fragment_schema(3, 2)
     batch = to_record_batch(fragments, schema).drop_columns(["decisions"])
-    schema = batch.schema.with_metadata(FORMAT)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(batch)
+    writer = LogFileWriter(path, batch.schema)
+    writer.append(batch)
+    writer.close()
 
 
 def test_logs_without_the_column_are_read_and_continued(tmp_path, fragments):
