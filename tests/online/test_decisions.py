@@ -94,7 +94,7 @@ def test_logs_without_the_column_are_read_and_continued(tmp_path, fragments):
     (old,) = read_log(tmp_path, decisions=True)
     assert old.decisions is None
     np.testing.assert_array_equal(old.observations, fragments[1].observations)
-    keeper = ReplayKeeper(tmp_path, RateLimiter(1000, {"btm": 0.2, "critic": 2.0}, 10, 5), 3, 2)
+    keeper = ReplayKeeper(tmp_path, RateLimiter(1000, {"btm": 0.2, "critic": 2.0}, 10, 5), 3, 2, close_orphans=False)
     assert keeper.limiter.steps == 2
     keeper.append([fragments[0]])
     keeper.close()
