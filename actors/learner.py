@@ -55,7 +55,7 @@ class LearnerActor(Role):
         self._checkpointed = self._learner.version
         # Most of a step's small products cannot use a second core; the critic's updates beside the model's can.
         self._critic_thread = ThreadPoolExecutor(1, thread_name_prefix="critic")
-        self._busy = 0.0
+        self._busy = self._checkpoint_seconds = 0.0
         self._told = (time.monotonic(), dict(self._learner.updates))
 
     def ready(self) -> bool:
@@ -74,6 +74,7 @@ class LearnerActor(Role):
             **rates,
             "busy": self._busy,
             "updates_since_checkpoint": float(learner.version - self._checkpointed),
+            "checkpoint_seconds": self._checkpoint_seconds,
         }
 
     def work(self, seconds: float) -> WorkReport:
@@ -111,7 +112,9 @@ class LearnerActor(Role):
 
     def checkpoint(self) -> dict[str, int]:
         """Write a checkpoint; returns the updates of each kind in it."""
+        started = time.monotonic()
         self._learner.checkpoint(self._run)
+        self._checkpoint_seconds = time.monotonic() - started
         self._checkpointed = self._learner.version
         return dict(self._learner.updates)
 

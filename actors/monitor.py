@@ -140,7 +140,7 @@ class Monitor:
             metrics["weight_version"] = min(values["weight_version"] for values in planners)
             metrics["planner_busy"] = sum(values["busy"] for values in planners) / len(planners)
         if rate > 0:
-            for name in ("batch_mean", "batch_ms", "wait_ms"):
+            for name in ("batch_mean", "batch_fill", "batch_ms", "wait_ms"):
                 total = sum(values[name] * values["decisions_per_second"] for values in planners)
                 metrics[f"planner_{name}"] = total / rate
         return metrics

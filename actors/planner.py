@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ class _Request:
     arrived: float
 
 
+BATCHES_REMEMBERED = 64
+"""Starts of batches by which a request is found to have been under way when they left."""
 LIVE_SECONDS = 5.0
 """A worker that has not asked for so long is not waited for: it died, asks elsewhere, or its budget is used up."""
 
@@ -59,11 +62,16 @@ class PlannerActor(Role):
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._histogram: dict[int, int] = {}
+        self._starts: deque[float] = deque(maxlen=BATCHES_REMEMBERED)
         self._reset_statistics()
 
-    async def plan(self, context: PlanningContext, worker: int) -> PlanAnswer:
-        """Actions for a worker's environments, and the version of the weights that chose them."""
+    async def plan(self, context: PlanningContext, worker: int, sent: float | None = None) -> PlanAnswer:
+        """Actions for a worker's environments, and the version of the weights that chose them.
+
+        `sent`: when the worker sent the request, seconds since 1970; None: just now. Statistics alone depend on it.
+        """
         now = time.monotonic()
+        self._note_missed_batches(len(context), time.time() if sent is None else sent)
         self._seen[worker] = now
         request = _Request(context, worker, asyncio.get_running_loop().create_future(), now)
         self._waiting.append(request)
@@ -73,11 +81,13 @@ class PlannerActor(Role):
     def values(self) -> dict[str, float]:
         """Since the last question: rows a batch, seconds computing and waiting, decisions; and what holds now.
 
-        `batch_N` counts the batches so far of up to N rows and more than half of it.
+        `batch_N` counts the batches so far of up to N rows and more than half of it. `batch_fill`: rows of the batches
+        over the rows that waited or were under way to this planner when they left, by the clocks of who sent them.
         """
         batches, elapsed = max(self._batches, 1), max(time.monotonic() - self._since, 1e-9)
         values = {
             "batch_mean": self._rows / batches,
+            "batch_fill": self._rows / max(self._rows + self._missed_rows, 1),
             "batch_ms": 1000.0 * self._compute_seconds / batches,
             "wait_ms": 1000.0 * self._wait_total / max(self._requests, 1),
             "busy": self._compute_seconds / elapsed,
@@ -94,6 +104,13 @@ class PlannerActor(Role):
         weights = await boxed[0]
         await asyncio.get_running_loop().run_in_executor(self._executor, self._service.set_weights, weights)
         return self._service.version
+
+    def _note_missed_batches(self, rows: int, sent: float) -> None:
+        """Count a request for every batch that left while it was under way."""
+        for start in reversed(self._starts):
+            if start < sent:
+                break
+            self._missed_rows += rows
 
     def _consider(self) -> None:
         """Send off what waits, if it is time."""
@@ -129,6 +146,7 @@ class PlannerActor(Role):
 
     async def _compute(self, requests: list[_Request]) -> None:
         started = time.monotonic()
+        self._starts.append(time.time())
         joined = join_contexts([request.context for request in requests])
         try:
             answer = await asyncio.get_running_loop().run_in_executor(self._executor, self._service.plan, joined)
@@ -152,6 +170,6 @@ class PlannerActor(Role):
         self._consider()
 
     def _reset_statistics(self) -> None:
-        self._batches = self._rows = self._requests = 0
+        self._batches = self._rows = self._missed_rows = self._requests = 0
         self._compute_seconds = self._wait_total = 0.0
         self._since = time.monotonic()

@@ -131,7 +131,7 @@ class RolloutWorker(Role):
         return context, self._plan(context, self._home)
 
     def _plan(self, context: Any, planner: int) -> ray.ObjectRef:
-        return self._planners[planner].plan.remote(context, self._collector.worker)
+        return self._planners[planner].plan.remote(context, self._collector.worker, time.time())
 
     def _answer(self, call: tuple[Any, ray.ObjectRef]) -> Any:
         """Actions and version; any planner may answer, so that one that is away costs time only."""

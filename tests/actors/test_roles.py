@@ -1,6 +1,7 @@
 """What the actors add to the plain roles, without Ray."""
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -82,6 +83,20 @@ def test_planner_gathers_while_it_computes(run):
 
     asyncio.run(ask())
     assert (actor._batches, actor._rows) == (2, 10)
+
+
+def test_a_batch_is_full_unless_a_request_was_under_way_when_it_left(run):
+    actor = PlannerActor(str(run.path), workers=2, device="cpu", threads=1)
+
+    async def ask(sent: float | None) -> float:
+        await actor.plan(context(6, 1), 0)
+        await actor.plan(context(2, 2), 1, sent)
+        return actor.values()["batch_fill"]
+
+    assert asyncio.run(ask(None)) == 1.0
+    # Sent an hour ago: all three batches before it (two of the first call, one of this) left without its 2 rows.
+    assert asyncio.run(ask(time.time() - 3600.0)) == pytest.approx((6 + 2) / (6 + 2 + 2 * 3))
+    assert asyncio.run(ask(None)) == 1.0
 
 
 def test_an_error_of_the_planner_reaches_who_asked_and_the_next_is_answered(run):
