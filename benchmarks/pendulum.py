@@ -101,7 +101,10 @@ def random_episodes(environment_id: str, episodes: int = 20, seed: int = 0) -> T
     )
 
 
-gymnasium.register("CheapPendulum-v0", entry_point=Pendulum, max_episode_steps=200)
+gymnasium.register("CheapPendulum-v0", entry_point=f"{__name__}:Pendulum", max_episode_steps=200)
 gymnasium.register(
-    "SlowPendulum-v0", entry_point=Pendulum, max_episode_steps=100, kwargs={"step_seconds": SLOW_STEP_SECONDS}
+    "SlowPendulum-v0",
+    entry_point=f"{__name__}:Pendulum",
+    max_episode_steps=100,
+    kwargs={"step_seconds": SLOW_STEP_SECONDS},
 )

@@ -13,24 +13,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import with_settings
 from m3pc_ray.critic.iql import IQLCritic
-from m3pc_ray.critic.trainer import IQLTrainer
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.online.exploration import exploring_planner
 from m3pc_ray.online.loop import SerialRun
-from m3pc_ray.online.preparation import prepare
 from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.training.assemble import Models, build_models
-from m3pc_ray.training.btm_trainer import BTMTrainer
-from m3pc_ray.training.checkpoints import save_checkpoint
 from m3pc_ray.training.interrupt import StopRequest
-from m3pc_ray.training.run_folder import RunFolder
-from m3pc_ray.training.trainer_state import pack_training
 from m3pc_ray.trajectories.episodes import Trajectories
 from m3pc_ray.trajectories.resolve import load
 
@@ -40,6 +32,7 @@ from .plain.finetuning import PlainFinetuning
 from .plain.model import PlainModel, PlainTrainer
 from .pretrain import PAPER_DROPOUT, plain_episodes
 from .replay import fill_deque
+from .untrained import untrained_online_run
 
 STEPS = 10**9
 """More than any measurement takes."""
@@ -73,8 +66,7 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
             },
         )
         trajectories = load(config.data.dataset)
-        source = _untrained_run(Path(folder) / "source", config, trajectories)
-        run = prepare(source, Path(folder) / "run", config)
+        run = untrained_online_run(Path(folder), config, trajectories)
         with OnlineProgress(run, config, quiet=True) as progress, StopRequest() as stop:
             serial = SerialRun(run, progress, stop)
             serial.round()
@@ -90,17 +82,6 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
                 plain_units=PLAIN_STEPS,
             )
             serial.keeper.close()
-
-
-def _untrained_run(path: Path, config: RunConfig, trajectories: Trajectories) -> RunFolder:
-    """A run with its first, random weights: time does not depend on them."""
-    run = RunFolder.create(path, config, "pretrain")
-    models = build_models(config, trajectories)
-    trainer = BTMTrainer(models.model, config.pretrain, config.masks, torch.float32, config.seed)
-    tensors, optimizers = pack_training(models, trainer, IQLTrainer(models.critic, config.critic))
-    state = {"models": models.description(), "btm_updates": 1, "critic_updates": 1, "optimizers": optimizers}
-    save_checkpoint(run, 1, tensors, state)
-    return run
 
 
 def _plain_loop(config: RunConfig, trajectories: Trajectories) -> PlainFinetuning:

@@ -17,8 +17,8 @@ from tests.online.factory import make_pretrained_run
 PAGE = Path(__file__).parent.parent / "docs/metrics.md"
 STREAMS = ("btm", "critic", "online", "episodes", "evaluation")
 REPORTED = """steps_per_second waiting_steps waiting_updates planner_batch_mean planner_batch_fill planner_batch_ms
-planner_wait_ms planner_busy planner_decisions_per_second weight_version weight_lag_min weight_lag_mean weight_lag_max learner_busy
-planning_share simulation_share fragments fragments_in_memory duplicates replay_segments"""
+planner_wait_ms planner_busy planner_decisions_per_second weight_version weight_lag_min weight_lag_mean weight_lag_max
+learner_busy planning_share simulation_share fragments fragments_in_memory duplicates replay_segments"""
 """What a run on Ray reports in live.json and in the stream `online`."""
 ROLE_VALUES = """batch_1 batch_16 queue steps_per_second planning_share simulation_share unacknowledged_fragments busy
 updates_per_second_btm updates_per_second_critic checkpoint_seconds fragments_in_memory log_bytes sync_share sync_ms"""

@@ -19,15 +19,18 @@ is from what its matrix products alone would take here.
   m3pc bench replay
   m3pc bench replay-log --folder /path/to/the/disk/of/runs
   m3pc bench rollout
+  m3pc bench scaling --figure scaling.png
+  m3pc bench million --figure million.png
   m3pc bench learning --dataset hopper_medium-v2.hdf5 --budget 120 --figure learning.png
   m3pc bench budget --run runs/hopper --figure budget.png
   m3pc bench precision --run runs/hopper --episodes 10
   m3pc bench recording --run runs/hopper
 
-`learning`, `budget`, `precision`, `replay-log` and `recording` print tables of their own. Columns of the others: ours,
-plain: median seconds of one unit of work, ± half the distance between the quartiles in percent; ratio: plain / ours;
-work: arithmetic of the matrix products of ours and plain; floor: what ours would take at the device's rate for large
-matrix products, measured in this run, and how many times that ours takes. docs/performance.md explains them."""
+`replay-log`, `scaling`, `million`, `learning`, `budget`, `precision` and `recording` print tables of their own. Columns
+of the others: ours, plain: median seconds of one unit of work, ± half the distance between the quartiles in percent;
+ratio: plain / ours; work: arithmetic of the matrix products of ours and plain; floor: what ours would take at the
+device's rate for large matrix products, measured in this run, and how many times that ours takes.
+docs/performance.md explains them."""
 
 BENCHMARKS = (
     "planner",
@@ -36,6 +39,8 @@ BENCHMARKS = (
     "replay",
     "replay-log",
     "rollout",
+    "scaling",
+    "million",
     "learning",
     "budget",
     "precision",
