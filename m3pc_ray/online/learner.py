@@ -128,6 +128,8 @@ class Learner:
         critic = replace(config.critic, learning_rate=config.online.critic_learning_rate)
         self.critic_trainer = IQLTrainer(models.critic, critic, dtype)
         self.fragments = 0
+        self.fragments_at_checkpoint = int(state.get("online", {}).get("fragments", 0))
+        """Fragments of the log that the checkpoint it started from had learnt from."""
         self.updates = {"btm": 0, "critic": 0}
         """Online updates done of each kind."""
         self.lag = WeightLag()

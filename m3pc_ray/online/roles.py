@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from m3pc_ray.errors import UserError
 from m3pc_ray.online.evaluator import Evaluator
 from m3pc_ray.online.learner import Learner
 from m3pc_ray.online.plan_service import PlanService
@@ -36,9 +37,18 @@ def make_evaluator(run: RunFolder, device: str | None = None) -> Evaluator:
 
 
 def catch_up(learner: Learner, read: Callable[[int], list]) -> None:
-    """Mirror what the log already holds, before anything new; `read(start)` gives the next fragments."""
+    """Mirror what the log already holds, before anything new; `read(start)` gives the next fragments.
+
+    Raises:
+        UserError: the log has fewer fragments than the checkpoint has learnt from.
+    """
     while fragments := read(learner.fragments):
         learner.ingest(fragments)
+    if learner.fragments < learner.fragments_at_checkpoint:
+        raise UserError(
+            f"the replay log has {learner.fragments} fragments, the checkpoint has learnt from "
+            f"{learner.fragments_at_checkpoint}: put back a copy of the log's last file"
+        )
     learner.lag = type(learner.lag)()  # of weights long gone
 
 

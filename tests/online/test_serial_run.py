@@ -13,7 +13,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.online.loop import SerialRun
 from m3pc_ray.online.preparation import finetune_config, prepare
 from m3pc_ray.online.progress import OnlineProgress
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay_log import log_files, read_log
 from m3pc_ray.training.checkpoints import list_checkpoints, load_checkpoint
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.metrics import read_metrics
@@ -172,6 +172,20 @@ def test_log_ahead_of_the_checkpoint_is_learnt_from_before_new_steps(pretrained,
         serial.train()
     summary = run.summary()
     assert [summary[name] for name in ("environment_steps", "btm_updates", "critic_updates")] == [203, 20, 203]
+
+
+def test_a_log_that_lost_what_the_checkpoint_has_learnt_from_is_refused(pretrained, tmp_path):
+    run = prepare(pretrained, tmp_path / "run", finetune_config(pretrained, {}))
+    stop = StopRequest()
+    with _StopAt(run, run.config(), quiet=True) as progress:
+        progress.stop = stop
+        with pytest.raises(KeyboardInterrupt):
+            SerialRun(run, progress, stop).train()
+    (log,) = log_files(run.path / "replay")
+    log.unlink()
+    with OnlineProgress(run, run.config(), quiet=True) as progress:
+        with pytest.raises(UserError, match=r"the replay log has 0 fragments, the checkpoint has learnt from \d+"):
+            SerialRun(run, progress, StopRequest())
 
 
 def test_command_line(pretrained, tmp_path, capsys):
