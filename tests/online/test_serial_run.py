@@ -183,9 +183,9 @@ def test_a_log_that_lost_what_the_checkpoint_has_learnt_from_is_refused(pretrain
             SerialRun(run, progress, stop).train()
     (log,) = log_files(run.path / "replay")
     log.unlink()
-    with OnlineProgress(run, run.config(), quiet=True) as progress:
-        with pytest.raises(UserError, match=r"the replay log has 0 fragments, the checkpoint has learnt from \d+"):
-            SerialRun(run, progress, StopRequest())
+    lost = r"the replay log has 0 fragments, the checkpoint has learnt from \d+"
+    with OnlineProgress(run, run.config(), quiet=True) as progress, pytest.raises(UserError, match=lost):
+        SerialRun(run, progress, StopRequest())
 
 
 def test_command_line(pretrained, tmp_path, capsys):
