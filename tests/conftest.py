@@ -1,8 +1,26 @@
 """Tests share two cores with each other: one thread each, and no deadline for an example."""
 
+import shutil
+import tempfile
+
 import hypothesis
+import pytest
 import torch
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """One lean local Ray for all tests of all folders, in a temporary folder of its own; its address."""
+    import ray  # here, because most tests need none
+
+    from actors.cluster import start_local
+
+    folder = tempfile.mkdtemp(prefix="m3pc-", dir="/tmp")  # socket paths have room for 107 characters
+    start_local(_temp_dir=folder, num_cpus=2)
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
