@@ -109,8 +109,7 @@ class Monitor:
         self._written = time.monotonic()
         roster = self.crew.roster()
         recovering = self.state == "running" and any(role.state == "restarting" for role in roster)
-        address = ray.get_runtime_context().gcs_address
-        status = self.progress.live("recovering" if recovering else self.state, roster, address)
+        status = self.progress.live("recovering" if recovering else self.state, roster, _address())
         self._gauges.set(status)
 
     def _note_updates(self, updates: dict[str, int]) -> None:
@@ -125,7 +124,9 @@ class Monitor:
     def end(self, state: str) -> None:
         """The last word: interrupted, finished or failed."""
         self.state = state
-        self.write()
+        status = self.progress.last_live(state, self.crew.roster(), _address())
+        if status is not None:
+            self._gauges.set(status)
 
     def _role_metrics(self) -> dict[str, float]:
         """Of the stream `online`: planners' means weighted by what they decide, memory by kind, restarts."""
@@ -165,3 +166,7 @@ class Monitor:
 
     def _say(self, text: str) -> None:
         self.progress.console.print(text, highlight=False, soft_wrap=True)
+
+
+def _address() -> str:
+    return str(ray.get_runtime_context().gcs_address)

@@ -171,8 +171,10 @@ class OnlineRun:
 
     def end(self, state: str) -> None:
         """Leave a last live status and remove every role from the cluster."""
-        self.monitor.end(state)
-        self.crew.dismiss()
+        try:
+            self.monitor.end(state)
+        finally:
+            self.crew.dismiss()
 
     # --- what is asked -------------------------------------------------------------------------------------------
 

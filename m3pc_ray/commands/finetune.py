@@ -93,7 +93,7 @@ def resume_finetune(path: str | Path, quiet: bool = False) -> int:
         run.write_summary({"status": "interrupted"})
         raise
     except BaseException:
-        run.write_summary({"status": "failed"})
+        run.note_failure()
         raise
     summary = run.summary()
     if not quiet:
@@ -115,4 +115,4 @@ def _run_serially(run: RunFolder, progress: OnlineProgress, stop: StopRequest) -
         state = "interrupted"
         raise
     finally:
-        progress.live(state)
+        progress.last_live(state)

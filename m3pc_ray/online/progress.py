@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from m3pc_ray.config import RunConfig
+from m3pc_ray.errors import UserError
 from m3pc_ray.online.collector import FinishedEpisode
 from m3pc_ray.online.live import LiveStatus, RoleStatus, write_live
 from m3pc_ray.training.metrics import MetricLogger
@@ -155,6 +156,18 @@ class OnlineProgress:
         )
         write_live(self.run, status)
         return status
+
+    def last_live(self, state: str, roles: Sequence[RoleStatus] = (), ray_address: str = "") -> LiveStatus | None:
+        """`live` with one of `live.ENDED_STATES`; None where the disk does not take it.
+
+        An error may be on its way to the user: that is what they must read, not that the same full disk takes no
+        status.
+        """
+        try:
+            return self.live(state, roles, ray_address)
+        except UserError as error:
+            self.console.print(str(error), highlight=False, soft_wrap=True)
+            return None
 
     def summary(self, status: RunStatus) -> None:
         """Bring summary.json up to date."""

@@ -198,7 +198,7 @@ class Pretraining:
             self.run.write_summary({"status": "interrupted", **self._counters()})
             raise
         except BaseException:
-            self.run.write_summary({"status": "failed", **self._counters()})
+            self.run.note_failure(**self._counters())
             raise
         finally:
             for logger in self.loggers.values():

@@ -139,6 +139,15 @@ class RunFolder:
             ) from error
         return summary
 
+    def note_failure(self, **values: Any) -> None:
+        """Merges `values` into the summary with status `failed`, if the disk takes it.
+
+        Called while an error is on its way to the user: that is what they must read, not that the same full disk takes
+        no summary either. A run whose summary still says `running` is resumed like any other.
+        """
+        with contextlib.suppress(UserError):
+            self.write_summary({"status": "failed", **values})
+
     def kind(self) -> str:
         """`pretrain` or `finetune`."""
         return str(self.summary().get("kind", ""))
