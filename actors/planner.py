@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import ray
 import torch
 
+from actors.company import Company
 from actors.role import CONTROL, Role
 from m3pc_ray.online.plan_service import PlanAnswer, join_contexts
 from m3pc_ray.online.roles import make_plan_service
@@ -28,15 +29,13 @@ class _Request:
 
 BATCHES_REMEMBERED = 64
 """Starts of batches by which a request is found to have been under way when they left."""
-LIVE_SECONDS = 5.0
-"""A worker that has not asked for so long is not waited for: it died, asks elsewhere, or its budget is used up."""
 
 
 class PlannerActor(Role):
     """An async actor; the model runs in a thread of its own, never on the event loop.
 
     Requests gather while the model computes. Once it is idle a batch leaves as soon as it has `target_rows` rows, or
-    every worker that lives has a request in it, or its oldest request has waited `batch_wait_ms`.
+    no other worker's request is expected before its oldest request has waited `batch_wait_ms`, or that time is over.
 
     Args:
         run_path: the run folder.
@@ -52,9 +51,7 @@ class PlannerActor(Role):
         self._service = make_plan_service(run, device)
         self._wait_seconds = online.planner_batch_wait_ms / 1000.0
         self._target_rows = max(1, workers) * online.environments_per_worker
-        # Until every worker has asked once it is not known who lives.
-        self._seen: dict[int, float] = {}
-        self._expected = workers
+        self._company = Company(workers)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._waiting: list[_Request] = []
         self._computing = False
@@ -72,7 +69,7 @@ class PlannerActor(Role):
         """
         now = time.monotonic()
         self._note_missed_batches(len(context), time.time() if sent is None else sent)
-        self._seen[worker] = now
+        self._company.note_request(worker, now)
         request = _Request(context, worker, asyncio.get_running_loop().create_future(), now)
         self._waiting.append(request)
         self._consider()
@@ -116,19 +113,14 @@ class PlannerActor(Role):
         """Send off what waits, if it is time."""
         if self._computing or not self._waiting:
             return
+        now = time.monotonic()
         rows = sum(len(request.context) for request in self._waiting)
-        waited = time.monotonic() - max(self._waiting[0].arrived, self._idle_since)
-        if rows >= self._target_rows or self._everyone_waits() or waited >= self._wait_seconds:
+        left = self._wait_seconds - (now - max(self._waiting[0].arrived, self._idle_since))
+        asking = {request.worker for request in self._waiting}
+        if rows >= self._target_rows or left <= 0.0 or not self._company.is_coming(asking, now, left):
             self._flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._wait_seconds - waited, self._on_timer)
-
-    def _everyone_waits(self) -> bool:
-        asking = {request.worker for request in self._waiting}
-        if len(self._seen) < self._expected:
-            return len(asking) >= self._expected
-        now = time.monotonic()
-        return all(worker in asking for worker, seen in self._seen.items() if now - seen < LIVE_SECONDS)
+            self._timer = asyncio.get_running_loop().call_later(left, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -159,6 +151,8 @@ class PlannerActor(Role):
                 request.answer.set_result(answer.rows(first, first + len(request.context)))
                 first += len(request.context)
         self._idle_since = time.monotonic()
+        for request in requests:
+            self._company.note_answer(request.worker, self._idle_since)
         self._batches += 1
         self._rows += len(joined)
         bucket = 1 << (len(joined) - 1).bit_length()

@@ -273,7 +273,8 @@ class OnlineConfig:
     evaluation_episodes: int = 5
     """Episodes of each evaluation during finetuning."""
     planner_batch_wait_ms: float = 2.0
-    """Longest time a planning request waits for company while the planner is idle."""
+    """Longest time a planning request waits for company while the planner is idle; it waits only where another worker's
+    request is expected within it."""
     checkpoint_minutes: float = 2.0
     """Minutes between checkpoints."""
     checkpoint_updates: int = 100
