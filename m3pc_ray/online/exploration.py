@@ -54,8 +54,11 @@ def make_collector(config: RunConfig, task: Task, worker: int, incarnation: int)
 def lease_size(config: RunConfig) -> int:
     """Tickets of one lease: a fragment of every environment, but no more than keeps the limiter's tolerance.
 
-    Every worker may hold two leases at once; together they take half of the tolerance.
+    Every worker may hold two leases at once; together they take half of the tolerance. A lease that gives every
+    environment a step gives all of them the same number, so that no planning request is for a few left over.
     """
     online = config.online
-    most = online.fragment_steps * online.environments_per_worker
-    return max(1, min(most, online.rate_tolerance_steps // (4 * online.rollout_workers)))
+    environments = online.environments_per_worker
+    most = online.fragment_steps * environments
+    size = max(1, min(most, online.rate_tolerance_steps // (4 * online.rollout_workers)))
+    return size - size % environments if size >= environments else size

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
+from m3pc_ray.config import OnlineConfig, RunConfig
 from m3pc_ray.environments import EnvironmentGroup
 from m3pc_ray.online.collector import Collector, episode_seed, episode_stream
 from m3pc_ray.online.decisions import Computation, DecisionRecords
+from m3pc_ray.online.exploration import lease_size
 from m3pc_ray.online.fragments import EpisodeKey, Fragment
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.plan import PlanRecord
@@ -162,3 +164,20 @@ def test_every_decision_has_a_key_of_its_own():
     streams = {episode_stream(EpisodeKey(w, i, e)) for w in range(3) for i in range(3) for e in range(3)}
     assert len(streams) == 27
     assert min(streams) >= 1 << 63
+
+
+@pytest.mark.parametrize(
+    "workers, environments, tolerance, steps",
+    [
+        (2, 2, 400, 50),  # a quarter of a worker's share of the tolerance
+        (4, 16, 400, 16),  # of 25, whole rounds
+        (4, 16, 100, 6),  # not a round
+        (4, 16, 10**6, 800),  # a fragment of every environment
+        (8, 1, 8, 1),
+    ],
+)
+def test_a_lease_is_of_whole_rounds(workers, environments, tolerance, steps):
+    online = OnlineConfig(
+        rollout_workers=workers, environments_per_worker=environments, rate_tolerance_steps=tolerance, fragment_steps=50
+    )
+    assert lease_size(RunConfig(online=online)) == steps
