@@ -6,8 +6,8 @@ environments a worker are what hides planning behind simulation, and with a sing
 a run of `m3pc finetune` without updates, measured from the workers' own counts once all of them are at work.
 
 With the tiny model the planner is never the limit. With one of real size (width 128, N 64, guide critic) it becomes
-the limit; its time for a batch, a + b n seconds for n environments, is measured in this process before the runs, and
-the model of benchmarks/planner_feed.py predicts the rates from it.
+the limit; its time for a batch, a + b n seconds for n environments, is measured in this process before and after each
+run, and the model of benchmarks/planner_feed.py predicts the rate from it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from .watched_run import watched
 
 STEPS = 10**9
 """More than any measurement takes."""
+PLANNER_SECONDS = 3.0
+"""For timing the planner, before and after a run."""
 START_SECONDS = 300.0
 """Longest start of a run."""
 CALL_SECONDS = 1.5e-3
@@ -81,7 +83,8 @@ class Point:
     @property
     def name(self) -> str:
         many = self.workers * self.environments
-        return f"{self.model}, {many} on {self.workers} worker{'s' * (self.workers > 1)}"
+        task = "" if self.task == "slow" else f", {self.task}"
+        return f"{self.model}{task}, {many} on {self.workers} worker{'s' * (self.workers > 1)}"
 
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -97,7 +100,7 @@ FAST_TASK = (Point("N 64", 2, 2, "hopper"), Point("N 64", 4, 16, "hopper"))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--measured-seconds", type=float, default=40.0, metavar="S", help="of a run (default: 40)")
-    parser.add_argument("--only", metavar="MODEL", choices=tuple(MODELS), help="the points of one model alone")
+    parser.add_argument("--only", metavar="TEXT", default="", help="the points whose name contains this, such as N 64")
     parser.add_argument("--figure", metavar="FILE", help="draw measured and predicted steps a second into this PNG")
 
 
@@ -110,19 +113,22 @@ def measure(arguments: argparse.Namespace, describe: Callable[[str], None]) -> l
     if arguments.measured_seconds <= 0:
         raise UserError(f"--measured-seconds must be above 0, not {arguments.measured_seconds:g}")
     points: tuple[Point, ...] = SCALING[-1:] if arguments.quick else SCALING + LIMITED + FAST_TASK
-    points = tuple(point for point in points if arguments.only in (None, point.model))
+    points = tuple(point for point in points if arguments.only in point.name)
+    if not points:
+        raise UserError(f"--only {arguments.only}: no point's name contains this")
     seconds = 10.0 if arguments.quick else arguments.measured_seconds
-    times: dict[tuple[str, str], PlannerTime] = {}
     rows = []
     for point in points:
         with tempfile.TemporaryDirectory(prefix="m3pc-scaling-") as folder:
             run = make_run(Path(folder), point)
-            key = (point.model, point.task)
-            if key not in times:
-                describe(f"planner of {point.model}")
-                times[key] = fit(ROWS, measure_planner(make_plan_service(run, "cpu"), 3.0 if arguments.quick else 10.0))
+            describe(f"planner of {point.name}")
+            service = make_plan_service(run, "cpu")
+            before = measure_planner(service, PLANNER_SECONDS)
             describe(point.name)
-            rows.append(_row(point, times[key], steady_state(run, point.workers, seconds)))
+            measured = steady_state(run, point.workers, seconds)
+            after = measure_planner(service, PLANNER_SECONDS)  # other work on the machine comes and goes
+            planner = fit(ROWS, [0.5 * (first + last) for first, last in zip(before, after, strict=True)])
+            rows.append(_row(point, planner, measured))
     return rows
 
 
@@ -172,6 +178,7 @@ def _row(point: Point, planner: PlannerTime, measured: dict[str, float]) -> dict
         "environments": point.workers * point.environments,
         "planner_fixed_ms": 1000.0 * planner.fixed,
         "planner_per_row_ms": 1000.0 * planner.per_row,
+        "planner_could": measured["planner_decisions_per_second"] / max(measured["planner_busy"], 1e-9),
         **measured,
     }
     if point.task == "slow":
@@ -198,7 +205,7 @@ def table(rows: list[dict[str, Any]]) -> Any:
 
     shown = Table(title="m3pc bench scaling: environment steps a second", box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("environments")
-    columns = ("steps/s", "ideal", "of it", "paper", "limit", "busy", "batch", "fill")
+    columns = ("steps/s", "ideal", "of it", "paper", "limit", "busy", "could", "batch", "fill")
     for column in columns:
         shown.add_column(column, justify="right")
     for row in rows:
@@ -206,16 +213,17 @@ def table(rows: list[dict[str, Any]]) -> Any:
         if "ideal" in row:
             ideal = (f"{row['ideal']:.0f}", f"{row['of_ideal']:.0%}", f"{row['predicted']:.1f}", row["limit"])
         shown.add_row(
-            row["case"] + ("" if row["task"] == "slow" else f", {row['task']}"),
+            row["case"],
             f"{row['steps_per_second']:.1f}",
             *ideal,
             f"{row['planner_busy']:.0%}",
+            f"{row['planner_could']:.0f}",
             f"{row['planner_batch_mean']:.1f}",
             f"{row['planner_batch_fill']:.0%}",
         )
-    fitted = {row["case"].partition(",")[0] + f" ({row['task']})": row for row in rows}
-    shown.caption = "planner, ms a batch of n: " + "; ".join(
-        f"{name} {row['planner_fixed_ms']:.2f} + {row['planner_per_row_ms']:.2f} n" for name, row in fitted.items()
+    shown.caption = (
+        "paper: predicted from the planner timed alone; busy: share of time the planner computed; could: decisions a "
+        "second that it would make, computing all the time; batch, fill: mean rows of one, and of what was under way"
     )
     return shown
 
