@@ -2,7 +2,8 @@
 
 A pendulum that costs microseconds a step and the cheapest planner there is (one pass of a tiny model), so that what is
 timed is everything around them, with few updates. Shortly before the end the run is interrupted and resumed: the time
-to resume runs from the start of `m3pc resume` to its first new step, mirroring the log included.
+to resume runs from the start of `m3pc resume` to its first new step, mirroring the log included; beside it stands the
+time to the first step of all, which is what Ray and the roles take to start.
 
 With --soak MINUTES the same run goes on for so long, with a replay that is full early: memory of every role must be
 flat from then on.
@@ -21,6 +22,7 @@ import numpy as np
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import with_settings
 from m3pc_ray.errors import UserError
+from m3pc_ray.online.exploration import lease_size
 from m3pc_ray.online.live import LiveStatus
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.store import write_store
@@ -39,6 +41,8 @@ END_PART = 0.1
 SETTLED_PART = 0.25
 """Part of a soak after which memory must not grow any more: processes warm up, the replay fills."""
 FRAGMENT_STEPS = 50
+LEASES = 10
+"""Leases of every worker in a whole run, at least: it is interrupted between two of them."""
 SETTINGS: dict[str, Any] = TINY | {
     "device": "cpu",
     "online.fragment_steps": FRAGMENT_STEPS,
@@ -92,16 +96,17 @@ def measure(arguments: argparse.Namespace, describe: Callable[[str], None]) -> l
 
 
 def make_run(folder: Path, steps: int, arguments: argparse.Namespace, capacity: int) -> RunFolder:
-    """An untrained run at its step 0 whose leases hold a fragment of every environment."""
+    """An untrained run at its step 0; leases hold a fragment of every environment, but are LEASES a worker at least."""
     trajectories = random_episodes(CHEAP)
     write_store(trajectories, folder / "data")
+    lease = max(1, min(FRAGMENT_STEPS * arguments.environments, steps // (LEASES * arguments.workers)))
     settings = SETTINGS | {
         "data.dataset": str(folder / "data"),
         "online.steps": steps,
         "online.replay_capacity": capacity,
         "online.rollout_workers": arguments.workers,
         "online.environments_per_worker": arguments.environments,
-        "online.rate_tolerance_steps": 4 * arguments.workers * arguments.environments * FRAGMENT_STEPS,
+        "online.rate_tolerance_steps": 4 * arguments.workers * lease,
     }
     run = untrained_online_run(folder, with_settings(RunConfig(), settings), trajectories)
     run.write_summary({"serial": arguments.serial})
@@ -111,14 +116,15 @@ def make_run(folder: Path, steps: int, arguments: argparse.Namespace, capacity: 
 def whole_run(run: RunFolder, describe: Callable[[str], None]) -> list[dict[str, Any]]:
     """To its end, with an interruption shortly before."""
     online = run.config().online
-    in_flight = 2 * online.rollout_workers * online.environments_per_worker * online.fragment_steps
-    stop_at = max(online.steps // 2, online.steps - 2 * in_flight)
+    in_flight = 2 * online.rollout_workers * lease_size(run.config())  # every worker has two leases
+    stop_at = online.steps - 2 * in_flight
     with watched(run) as driver:
+        start_seconds = driver.wait_for(lambda status: status.steps > 0, START_SECONDS).time - driver.started
         samples = _samples(driver, MOST_SECONDS, SAMPLE_SECONDS, describe, lambda status: status.steps >= stop_at)
         end_seconds = driver.interrupt()
     stopped = int(run.summary()["environment_steps"])
     if stopped >= online.steps:
-        raise UserError(f"{run.path}: ended before it could be interrupted; more --steps, or fewer --environments")
+        raise UserError(f"{run.path}: ended before it could be interrupted; more --steps are needed here")
     describe(f"resuming at {stopped:,} steps")
     with watched(run) as driver:
         first = driver.wait_for(lambda status: status.steps > stopped, START_SECONDS)
@@ -140,6 +146,7 @@ def whole_run(run: RunFolder, describe: Callable[[str], None]) -> list[dict[str,
             "log_bytes": samples[-1]["log_bytes"],
             "checkpoint_seconds": _last(samples, "checkpoint_seconds"),
             "interrupt_seconds": end_seconds,
+            "start_seconds": start_seconds,
             "resumed_at": stopped,
             "resume_seconds": resume_seconds,
             "memory": _memory(before, 0.0),
@@ -256,15 +263,19 @@ def table(rows: list[dict[str, Any]]) -> Any:
         "checkpoint": f"{result['checkpoint_seconds']:.2f} s" if result["checkpoint_seconds"] else "not measured",
     }
     if "resume_seconds" in result:
+        lines["start to the first step"] = f"{result['start_seconds']:.1f} s"
         lines["Ctrl-C to the end"] = f"{result['interrupt_seconds']:.1f} s"
         lines[f"resume at {result['resumed_at']:,}"] = f"{result['resume_seconds']:.1f} s to the first new step"
     for name, value in lines.items():
         facts.add_row(name, value)
     memory = Table(box=box.SIMPLE_HEAD, caption="resident memory, MiB")
-    for column in ("role", "settled", "end", "most", "MiB an hour"):
+    columns = {"start": "at first", "end": "at the end", "most": "at most"}
+    if "resume_seconds" not in result:  # the minutes of a whole run say nothing about an hour
+        columns["per_hour"] = "more an hour"
+    for column in ("role", *columns.values()):
         memory.add_column(column, justify="left" if column == "role" else "right")
     for role, values in result["memory"].items():
-        memory.add_row(role, *(f"{values[name]:.0f}" for name in ("start", "end", "most", "per_hour")))
+        memory.add_row(role, *(f"{values[name]:.0f}" for name in columns))
     return Group(facts, memory)
 
 
