@@ -71,7 +71,8 @@ def resume_finetune(path: str | Path, quiet: bool = False) -> int:
     """Take a finetuning run from its newest checkpoint and replay log to its end; the exit code of the command.
 
     Raises:
-        UserError: RAY_ADDRESS names no cluster that answers, the disk is full, or training diverged.
+        UserError: another process trains this run, RAY_ADDRESS names no cluster that answers, the disk is full, or
+            training diverged.
         KeyboardInterrupt: Ctrl-C; a checkpoint was written first.
     """
     from m3pc_ray.online.progress import OnlineProgress
@@ -80,21 +81,22 @@ def resume_finetune(path: str | Path, quiet: bool = False) -> int:
 
     run = RunFolder.open(path)
     config, serial = run.config(), bool(run.summary().get("serial", False))
-    run.write_summary({"status": "running"})
-    try:
-        with OnlineProgress(run, config, quiet) as progress, StopRequest() as stop:
-            if serial:
-                _run_serially(run, progress, stop)
-            else:
-                from actors.online_run import run_on_ray
+    with run.exclusive():
+        run.write_summary({"status": "running"})
+        try:
+            with OnlineProgress(run, config, quiet) as progress, StopRequest() as stop:
+                if serial:
+                    _run_serially(run, progress, stop)
+                else:
+                    from actors.online_run import run_on_ray
 
-                run_on_ray(run, progress, stop)
-    except KeyboardInterrupt:
-        run.write_summary({"status": "interrupted"})
-        raise
-    except BaseException:
-        run.note_failure()
-        raise
+                    run_on_ray(run, progress, stop)
+        except KeyboardInterrupt:
+            run.write_summary({"status": "interrupted"})
+            raise
+        except BaseException:
+            run.note_failure()
+            raise
     summary = run.summary()
     if not quiet:
         print(

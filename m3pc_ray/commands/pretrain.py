@@ -57,4 +57,5 @@ def run(arguments: argparse.Namespace) -> int:
     models = build_models(config, trajectories)
     taken = take_component(RunFolder.open(arguments.start_from), config, models) if arguments.start_from else None
     folder = RunFolder.create(arguments.out, config, "pretrain", overwrite=arguments.overwrite)
-    return train_with_progress(Pretraining(folder, config, trajectories, models, taken))
+    with folder.exclusive():
+        return train_with_progress(Pretraining(folder, config, trajectories, models, taken))

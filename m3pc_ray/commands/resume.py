@@ -38,5 +38,6 @@ def run(arguments: argparse.Namespace) -> int:
         from m3pc_ray.training.pretraining import Pretraining, load_data
         from m3pc_ray.training.progress import train_with_progress
 
-        return train_with_progress(Pretraining.resume(folder, load_data(folder.config())))
+        with folder.exclusive():
+            return train_with_progress(Pretraining.resume(folder, load_data(folder.config())))
     raise UserError(f"{folder.summary_path}: kind: must be pretrain or finetune, not {kind or 'nothing'}")

@@ -5,16 +5,20 @@ RUN/summary.json           kind, status, counts, scores, seconds, versions
 RUN/metrics.jsonl          every measured value (`m3pc_ray.training.metrics`)
 RUN/tensorboard/           the same for TensorBoard
 RUN/checkpoints/step-N/    `m3pc_ray.training.checkpoints`
+RUN/.lock                  held by the process that trains, see `RunFolder.exclusive`
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +29,7 @@ from m3pc_ray.errors import UserError
 
 RunKind = Literal["pretrain", "finetune"]
 RunStatus = Literal["running", "interrupted", "finished", "failed"]
+_LOGGER = logging.getLogger(__name__)
 STATUSES: tuple[str, ...] = ("running", "interrupted", "finished", "failed")
 
 
@@ -96,6 +101,29 @@ class RunFolder:
         if not run._is_run():
             raise UserError(f"{path}: not a run of m3pc: it has no readable summary.json")
         return run
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Be the only process that trains this run; the kernel gives the lock up with the process, however it ends.
+
+        Raises UserError where another process trains it, or the folder cannot be written.
+        """
+        path = self.path / ".lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(f"{self.path}: another process is training this run; let it end, or end it first") from None
+        except OSError as error:  # some network file systems have no locks
+            _LOGGER.warning("%s: cannot be locked (%s); let no other process train this run", path, error.strerror)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def config(self) -> RunConfig:
         """The run's configuration. Raises UserError where config.yaml is missing or damaged."""

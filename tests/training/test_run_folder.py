@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -117,3 +119,17 @@ def test_versions_name_what_results_depend_on():
     versions = package_versions()
     assert versions["m3pc_ray"] == __version__
     assert {"python", "torch", "ray", "gymnasium", "mujoco", "numpy", "pyarrow"} <= set(versions)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
+    run = RunFolder.create(tmp_path / "run", CONFIG, "pretrain")
+    hold = "import sys; from m3pc_ray.training.run_folder import RunFolder\n"
+    hold += "with RunFolder(sys.argv[1]).exclusive(): print('held', flush=True); sys.stdin.read()"
+    holder = [sys.executable, "-c", hold, str(run.path)]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another process is training this run"), run.exclusive():
+            raise AssertionError("two hold the lock")
+        process.kill()  # no word of farewell
+    with run.exclusive():
+        pass
