@@ -1,7 +1,7 @@
-"""With a learner ten times as slow nothing piles up: object store, fragments in memory and every role stay flat.
+"""With a learner over ten times as slow nothing piles up: object store, fragments in memory and roles stay flat.
 
-                settled                        end
-samples   |........|:::::::::|...........|:::::::::|      growth = mean of the last third - mean of the second sixth
+                     settled                end
+samples   |..........|::::::::::|..........|::::::::::|   growth = mean of the last quarter - mean of the second
 """
 
 import time
@@ -21,11 +21,12 @@ pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("cluster")]
 
 MIB = 2**20
 UPDATE_DELAY_SECONDS = 0.025
-"""An update of the tiny model takes about 2.5 ms."""
+"""Updates of the tiny models take 1.4 ms on average: 12 ms the trajectory model's, 0.3 ms the critic's, ten times as
+many. So this is a learner more than ten times as slow."""
 MOST_STORE_GROWTH = 1 * MIB
 """Of the object store: a set of the tiny model's weights has 50 kB, and few are alive at a time."""
-MOST_ROLE_GROWTH = 16 * MIB
-"""Of any role's resident memory: allocators keep some of what was freed."""
+MOST_ROLE_GROWTH = 24 * MIB
+"""Of any role's resident memory: a batch of a size that torch has not seen yet costs the planner 20 MiB, once."""
 
 
 class Measured(OnlineProgress):
@@ -61,8 +62,8 @@ def object_store_bytes() -> float:
 
 
 def growth(samples) -> float:
-    third = len(samples) // 3
-    return sum(samples[-third:]) / third - sum(samples[third // 2 : third]) / (third - third // 2)
+    quarter = len(samples) // 4
+    return sum(samples[-quarter:]) / quarter - sum(samples[quarter : 2 * quarter]) / quarter
 
 
 def measure(pretrained, path, steps: int, monkeypatch) -> Measured:
@@ -99,9 +100,10 @@ def test_nothing_piles_up_behind_a_slow_learner(pretrained, tmp_path, monkeypatc
     assert growth(measured.fragments) < 10.0
 
 
+@pytest.mark.slow
 def test_the_measurement_sees_a_leak(pretrained, tmp_path, monkeypatch):
     monkeypatch.setattr(online_run, "ReplayActor", LeakyReplay)
-    measured = measure(pretrained, tmp_path / "run", 300, monkeypatch)
-    leaked = 0.5 * len(measured.store) * LEAK_BYTES  # half of the samples lie between the two that are compared
+    measured = measure(pretrained, tmp_path / "run", 400, monkeypatch)
+    leaked = 0.5 * len(measured.store) * LEAK_BYTES  # half of the samples lie between the two quarters
     assert growth(measured.store) > 0.8 * leaked > MOST_STORE_GROWTH
-    assert growth(measured.roles["replay"]) > 0.5 * leaked
+    assert growth(measured.roles["replay"]) > MOST_ROLE_GROWTH

@@ -28,7 +28,11 @@ def fill(folder, leave: int) -> None:
 @pytest.mark.parametrize(
     "leave, error",
     [
-        (64 * 1024, r"step-\d+: the disk is full, so this checkpoint was not written \(earlier ones are intact\)"),
+        pytest.param(
+            64 * 1024,
+            r"step-\d+: the disk is full, so this checkpoint was not written \(earlier ones are intact\)",
+            marks=pytest.mark.slow,
+        ),
         (0, "No space left on device|disk is full"),
     ],
     ids=["checkpoint", "everything"],
