@@ -6,8 +6,9 @@ import argparse
 
 SUMMARY = "draw a run's curves and one of its plans as PNG files"
 DESCRIPTION = """\
-Draws what the run has: training.png (losses, held-out errors, critic), learning_curve.png (evaluations of finetuning)
-and plan.png (one decision: the candidates' predicted states against what then happened).
+Draws what the run has: training.png (losses, held-out errors, critic), learning_curve.png (evaluations of finetuning),
+operation.png (memory of every role, speed and waiting of a run on Ray) and plan.png (one decision: the candidates'
+predicted states against what then happened).
 
   m3pc figures --run runs/hopper --out runs/hopper/figures"""
 
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from m3pc_ray.evaluation.moment import record_moment
     from m3pc_ray.report.figures import learning_curve, plan_figure, training_curves
     from m3pc_ray.report.metrics import read_metrics
+    from m3pc_ray.report.operation import operation_figure
 
     if arguments.timestep < 0:
         raise UserError(f"--timestep is {arguments.timestep}; it counts from 0")
@@ -53,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         dataset = folder.summary()["scores"].get("dataset")
         baselines = {"data set": dataset} if dataset is not None else {}
         print(learning_curve(folder, target / "learning_curve.png", baselines=baselines))
+    if any(name.startswith("memory_") for name in metrics.names("online")):
+        print(operation_figure(folder, target / "operation.png"))
     agent = Agent.from_models(models, planners[-1])
     moment = record_moment(agent, timestep=arguments.timestep, seed=arguments.seed)
     print(plan_figure(moment, agent.environment_id, target / "plan.png", planner=agent.guide))
