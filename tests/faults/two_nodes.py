@@ -149,9 +149,11 @@ def main(path: str, report: str, *away: str) -> None:
             watch.after = watch.placement()
 
         OnlineRun.train = watched  # type: ignore[method-assign]
-        run_on_ray(run, watch, StopRequest(), learner_delay=0.005)
-        watch.thread.join()
-    nodes.close()
+        try:
+            run_on_ray(run, watch, StopRequest(), learner_delay=0.005)
+            watch.thread.join()
+        finally:
+            nodes.close()
     summary = {
         "before": watch.before,
         "after": watch.after,
