@@ -7,6 +7,7 @@ knows how to take up where its predecessor was. What is left to do here is to no
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -46,11 +47,12 @@ class Crew:
 
     Args:
         max_restarts: deaths of one role in a row without progress in between that are borne.
-        namespace: Ray namespace in which the roles have their names.
     """
 
-    def __init__(self, max_restarts: int, namespace: str) -> None:
-        self.max_restarts, self.namespace = max_restarts, namespace
+    def __init__(self, max_restarts: int) -> None:
+        self.max_restarts = max_restarts
+        self.namespace = f"m3pc-{uuid.uuid4().hex}"
+        """Ray namespace of the roles' names; those of a killed driver may still be around under theirs."""
         self.members: dict[str, Member] = {}
 
     def hire(self, name: str, role: type, resources: dict[str, float], *arguments: Any, **options: Any) -> Any:

@@ -47,7 +47,7 @@ class LearnerActor(Role):
     def __init__(self, run_path: str, colleagues: Colleagues, device: str, threads: int, delay: float = 0.0) -> None:
         torch.set_num_threads(threads)
         self._run = RunFolder.open(run_path)
-        self._replay, self._planners, self._delay = colleagues.replay, colleagues.planners, delay
+        self._replay, self._planners, self._delay = colleagues.replay(), colleagues.all_planners(), delay
         self._learner = make_learner(self._run, device)
         catch_up(self._learner, lambda start: persistently(lambda: self._replay.read.remote(start)))
         self._published: ray.ObjectRef | None = None

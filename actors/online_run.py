@@ -95,7 +95,7 @@ class OnlineRun:
         self.run, self.progress, self.stop = run, progress, stop
         self.config: RunConfig = run.config()
         self._learner_delay = learner_delay
-        self.crew = Crew(self.config.online.max_restarts, f"m3pc:{run.path.resolve()}")
+        self.crew = Crew(self.config.online.max_restarts)
         self.monitor = Monitor(run, progress, self.crew)
         self._calls: dict[ray.ObjectRef, _Call] = {}
         self._later: list[tuple[float, Callable[[], None]]] = []
@@ -114,7 +114,7 @@ class OnlineRun:
         self.progress.notice = "starting roles"
         self.replay = crew.hire("replay", ReplayActor, shares.replay, path, config, task, updates, max_concurrency=1000)
         device = _device(shares.planner)
-        self.planners = [
+        for number in range(shares.planners):
             crew.hire(
                 f"planner-{number}",
                 PlannerActor,
@@ -125,9 +125,7 @@ class OnlineRun:
                 1,
                 max_concurrency=1000,
             )
-            for number in range(shares.planners)
-        ]
-        colleagues = Colleagues(self.replay, self.planners)
+        colleagues = Colleagues(crew.namespace, shares.planners)
         learner_arguments = (path, colleagues, _device(shares.learner), shares.threads)
         self.learner = crew.hire("learner", LearnerActor, shares.learner, *learner_arguments, self._learner_delay)
         self.evaluator = crew.hire("evaluator", EvaluatorActor, shares.evaluator, path, _device(shares.evaluator), 1)

@@ -87,7 +87,7 @@ class PlannerActor(Role):
             "batch_fill": self._rows / max(self._rows + self._missed_rows, 1),
             "batch_ms": 1000.0 * self._compute_seconds / batches,
             "wait_ms": 1000.0 * self._wait_total / max(self._requests, 1),
-            "busy": self._compute_seconds / elapsed,
+            "busy": min(1.0, self._compute_seconds / elapsed),  # a batch counts when it ends
             "decisions_per_second": self._rows / elapsed,
             "queue": float(sum(len(request.context) for request in self._waiting)),
             "weight_version": float(self._service.version),

@@ -40,13 +40,23 @@ class RoleAccount:
 
 @dataclass(frozen=True)
 class Colleagues:
-    """Handles of the roles that others call.
+    """The roles that others call, by name: an actor that was made with handles may, Ray says, not be made again.
 
-    One value, because bare handles as arguments of an actor count as objects that its restart may find gone.
+    Args:
+        namespace: in which the run's roles have their names.
+        planners: how many there are.
     """
 
-    replay: Any
-    planners: list[Any]
+    namespace: str
+    planners: int
+
+    def replay(self) -> Any:
+        """Its handle."""
+        return ray.get_actor("replay", self.namespace)
+
+    def all_planners(self) -> list[Any]:
+        """Their handles, in order."""
+        return [ray.get_actor(f"planner-{number}", self.namespace) for number in range(self.planners)]
 
 
 class Role:

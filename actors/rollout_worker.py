@@ -53,7 +53,7 @@ class RolloutWorker(Role):
     """
 
     def __init__(self, config: RunConfig, task: Task, worker: int, colleagues: Colleagues) -> None:
-        self._replay, self._planners = colleagues.replay, colleagues.planners
+        self._replay, self._planners = colleagues.replay(), colleagues.all_planners()
         self._home, self._overlap = worker % len(self._planners), config.online.overlap
         incarnation = persistently(lambda: self._replay.new_incarnation.remote(worker))
         self._collector = make_collector(config, task, worker, incarnation)

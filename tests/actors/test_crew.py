@@ -12,7 +12,7 @@ ACTOR = "0" * 32
 
 
 def crew(max_restarts: int) -> Crew:
-    it = Crew(max_restarts, "test")
+    it = Crew(max_restarts)
     it.members["learner"] = Member(
         "learner", "learner", None, RoleStatus("learner", "learner", ACTOR, 7, "here", "running", 0, 0)
     )
