@@ -290,8 +290,8 @@ def draw(rows: list[dict[str, Any]], path: str) -> None:
             memory.plot(minutes, [sample["memory_mb"].get(role, np.nan) for sample in samples], label=role)
         memory.set_xlabel("minutes")
         memory.set_ylabel("resident memory (MiB)")
-        memory.set_ylim(bottom=0)
-        memory.legend()
+        memory.set_ylim(bottom=0, top=1.6 * max(max(sample["memory_mb"].values()) for sample in samples))
+        memory.legend(ncols=2, loc="upper left")
         pairs = list(zip(samples, samples[1:], strict=False))
         rates = [(after["steps"] - before["steps"]) / (after["time"] - before["time"]) for before, after in pairs]
         speed.plot(minutes[1:], rates, color="#4477aa")

@@ -238,6 +238,7 @@ def draw(rows: list[dict[str, Any]], path: str) -> None:
         axis.bar(places, [row["steps_per_second"] for row in rows], width=0.6, color="#4477aa", label="measured")
         for name, colour, mark in (("ideal", "#228833", "_"), ("predicted", "#cc3311", "x")):
             axis.scatter(places, [row[name] for row in rows], color=colour, marker=mark, s=90, label=name, zorder=3)
-        axis.set_xticks(list(places), [row["case"].replace(", ", "\n") for row in rows], fontsize=7)
+        axis.set_xticks(list(places), [row["case"].replace(", ", "\n").replace(" on ", "\non ") for row in rows])
+        axis.tick_params(axis="x", labelsize=7)
         axis.set_ylabel("environment steps a second")
         axis.legend()
