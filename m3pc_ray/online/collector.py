@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,9 +14,6 @@ from m3pc_ray.online.decisions import DecisionRecords
 from m3pc_ray.online.fragments import EpisodeKey, Fragment
 from m3pc_ray.planning.context import ContextWindow, PlanningContext
 from m3pc_ray.trajectories.episodes import EpisodeEnd
-
-PlanFunction = Callable[[PlanningContext], tuple[NDArray[np.float32], int]]
-"""A planning request: actions (B, action_dim) in (-1, 1), and the version of the weights that chose them."""
 
 
 def episode_seed(run_seed: int, key: EpisodeKey) -> int:
@@ -163,15 +159,6 @@ class Collector:
                 self._finish(row, EpisodeEnd.TIME_LIMIT)
             elif len(pending.rewards) >= self.fragment_steps:
                 self._cut_fragment(row, None)
-
-    def collect(self, tickets: int, plan: PlanFunction) -> int:
-        """Use so many tickets, asking `plan` for every round, and flush; returns the steps taken."""
-        self.tickets += tickets
-        before = self.steps
-        while (context := self.request()) is not None:
-            self.act(*plan(context))
-        self.flush()
-        return self.steps - before
 
     def flush(self) -> None:
         """Cut fragments of all steps held back; the episodes go on."""

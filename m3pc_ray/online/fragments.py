@@ -52,11 +52,6 @@ class Fragment:
     def num_steps(self) -> int:
         return len(self.rewards)
 
-    @property
-    def timesteps(self) -> np.ndarray:
-        """(steps,) int64: index of every step in its episode."""
-        return np.arange(self.offset, self.offset + self.num_steps, dtype=np.int64)
-
     def next_observations(self) -> np.ndarray:
         """(steps, observation_dim): what followed each action."""
         if self.num_steps == 0:

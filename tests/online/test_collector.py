@@ -33,6 +33,16 @@ def _count():
     plan.calls = 0
 
 
+def collect(it: Collector, tickets: int, policy) -> int:
+    """Use so many tickets and flush; the steps taken."""
+    it.tickets += tickets
+    before = it.steps
+    while (context := it.request()) is not None:
+        it.act(*policy(context))
+    it.flush()
+    return it.steps - before
+
+
 def episodes_of(fragments: list[Fragment]) -> dict[int, list[Fragment]]:
     found: dict[int, list[Fragment]] = {}
     for fragment in fragments:
@@ -57,7 +67,7 @@ def test_records_of_decisions_arrive_with_their_steps():
     assert sum(fragment.num_steps for fragment in fragments) == 25 == len(given)
     for fragment in fragments:
         assert fragment.decisions is not None
-        for row, step in enumerate(fragment.timesteps):
+        for row, step in enumerate(range(fragment.offset, fragment.offset + fragment.num_steps)):
             expected = given[episode_stream(fragment.key), int(step)]
             for name, value in vars(fragment.decisions.rows(row, row + 1)).items():
                 np.testing.assert_array_equal(value, getattr(expected, name), err_msg=name)
@@ -69,7 +79,7 @@ def test_records_of_decisions_arrive_with_their_steps():
 
 def test_fragments_tell_what_happened_in_the_environment():
     it = collector()
-    assert it.collect(57, plan) == 57
+    assert collect(it, 57, plan) == 57
     fragments = it.take_fragments()
     assert sum(fragment.num_steps for fragment in fragments) == 57
     assert it.take_fragments() == []
@@ -106,7 +116,7 @@ def test_fragments_tell_what_happened_in_the_environment():
 
 def test_the_time_limit_is_not_a_termination():
     it = collector(count=1, environment="Pendulum-v1")
-    it.collect(TIME_LIMIT + 5, lambda context: (np.zeros((1, 1), np.float32), 0))
+    collect(it, TIME_LIMIT + 5, lambda context: (np.zeros((1, 1), np.float32), 0))
     ends = [fragment.end for fragment in it.take_fragments() if fragment.end is not None]
     assert ends == [EpisodeEnd.TIME_LIMIT]
     finished = it.take_finished()
@@ -121,14 +131,14 @@ def test_an_odd_number_of_tickets_is_met_exactly():
         sizes.append(len(context))
         return np.zeros((len(context), 1), np.float32), 0
 
-    assert it.collect(8, counted) == 8
+    assert collect(it, 8, counted) == 8
     assert sizes == [3, 3, 2]
     assert it.request() is None
 
 
 def test_a_budget_that_ends_in_mid_episode_closes_it_as_cut():
     it = collector(count=2, fragment_steps=100)
-    it.collect(5, lambda context: (np.zeros((len(context), 1), np.float32), 9))
+    collect(it, 5, lambda context: (np.zeros((len(context), 1), np.float32), 9))
     sent = it.take_fragments()
     assert [fragment.end for fragment in sent] == [None, None]
     it.close_episodes()
@@ -142,7 +152,7 @@ def test_a_budget_that_ends_in_mid_episode_closes_it_as_cut():
 def test_same_seed_same_fragments_other_seed_others():
     def collected(seed: int) -> list[Fragment]:
         it = collector(seed=seed)
-        it.collect(30, plan)
+        collect(it, 30, plan)
         return it.take_fragments()
 
     first, again, other = collected(0), collected(0), collected(1)
@@ -159,7 +169,7 @@ def test_every_decision_has_a_key_of_its_own():
         seen.extend(map(tuple, context.keys.tolist()))
         return np.ones((len(context), 1), np.float32), 0
 
-    it.collect(200, remember)
+    collect(it, 200, remember)
     assert len(set(seen)) == 200
     streams = {episode_stream(EpisodeKey(w, i, e)) for w in range(3) for i in range(3) for e in range(3)}
     assert len(streams) == 27
@@ -181,3 +191,38 @@ def test_a_lease_is_of_whole_rounds(workers, environments, tolerance, steps):
         rollout_workers=workers, environments_per_worker=environments, rate_tolerance_steps=tolerance, fragment_steps=50
     )
     assert lease_size(RunConfig(online=online)) == steps
+
+
+def test_two_lanes_in_turn_take_the_same_episodes_as_one():
+    def by_key(count: int) -> dict[EpisodeKey, np.ndarray]:
+        it = collector(count=3)
+        it.set_lanes(count)
+        assert it.lanes == count
+        it.tickets = 3 * 20
+        asked = {lane: context for lane in range(count) if (context := it.request(lane)) is not None}
+        assert sorted(len(context) for context in asked.values()) == ([3] if count == 1 else [1, 2])
+        while asked:  # always the lane that was asked first, while the others' answers are under way
+            lane = next(iter(asked))
+            actions, _ = plan(asked.pop(lane))
+            it.act(actions, 0, lane=lane)
+            if (context := it.request(lane)) is not None:
+                asked[lane] = context
+        it.flush()
+        assert it.steps == 60
+        episodes: dict[EpisodeKey, list[np.ndarray]] = {}
+        for fragment in it.take_fragments():
+            episodes.setdefault(fragment.key, []).append(fragment.observations)
+        return {key: np.concatenate(parts) for key, parts in episodes.items()}
+
+    one, two = by_key(1), by_key(2)
+    first = [EpisodeKey(3, 0, number) for number in range(3)]  # later ones are numbered in the order they begin
+    for key in first:
+        steps = min(len(one[key]), len(two[key]))
+        assert steps > 1
+        np.testing.assert_array_equal(one[key][:steps], two[key][:steps])
+
+
+def test_there_are_no_more_lanes_than_environments():
+    it = collector(count=1)
+    it.set_lanes(2)
+    assert it.lanes == 1
