@@ -68,6 +68,16 @@ class Plan:
     details: PlanDetails | None = None
     record: PlanRecord | None = None
 
+    def first_rows(self, count: int) -> Plan:
+        """Without what was computed for rows after the first `count`."""
+        if len(self.actions) == count:
+            return self
+        return Plan(
+            self.actions[:count],
+            None if self.details is None else _first_rows(self.details, count),
+            None if self.record is None else _first_rows(self.record, count),
+        )
+
 
 def merge_plans(plans: list[Plan], groups: list[NDArray[np.int64]]) -> Plan:
     """One plan from those of groups of rows, with the rows in the context's order."""
@@ -85,6 +95,10 @@ def merge_plans(plans: list[Plan], groups: list[NDArray[np.int64]]) -> Plan:
 
 
 Part = TypeVar("Part", PlanDetails, PlanRecord)
+
+
+def _first_rows(part: Part, count: int) -> Part:
+    return type(part)(**{field.name: getattr(part, field.name)[:count] for field in fields(part)})
 
 
 def _merge_fields(parts: list[Part], order: NDArray[np.int64]) -> Part:

@@ -18,6 +18,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.model.distribution import SquashedGaussian
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.model.precision import resolve_precision
+from m3pc_ray.planning.batch_shapes import padded
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.engine import FastInference
 from m3pc_ray.planning.inference import Inference, Window
@@ -138,7 +139,10 @@ class ForwardPlanner:
         # Early in an episode an environment stands further left in its window: same position, same batch.
         positions = context.positions
         groups = [np.flatnonzero(positions == position) for position in np.unique(positions)]
-        plans = [self._plan_group(context.select(rows), guide, sample, details, record) for rows in groups]
+        plans = [
+            self._plan_group(context.select(padded(rows)), guide, sample, details, record).first_rows(len(rows))
+            for rows in groups
+        ]
         return merge_plans(plans, groups)
 
     def _plan_group(self, context: PlanningContext, guide: Guide, sample: bool, details: bool, record: bool) -> Plan:

@@ -10,6 +10,7 @@ import torch
 
 from m3pc_ray.config import PlannerConfig
 from m3pc_ray.errors import UserError
+from m3pc_ray.planning.batch_shapes import padded
 from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.planning.randomness import decision_noise
 from tests.planning.factory import (
@@ -170,6 +171,21 @@ def test_a_row_among_as_many_copies_has_the_same_utilities(guide: Any, precision
         scale = max(1.0, float(np.abs(recorded.utilities[row]).max()))
         np.testing.assert_allclose(copies.utilities[row], recorded.utilities[row], rtol=0, atol=1e-5 * scale)
         assert copies.chosen[row] == recorded.chosen[row]
+
+
+def test_large_batches_come_in_few_sizes_and_answer_every_row_alike() -> None:
+    sizes = {len(padded(np.arange(count))) for count in range(1, 513)}
+    assert len(sizes) == 56
+    assert all(len(padded(np.arange(count))) - count <= count / 8 for count in range(1, 2000))
+    np.testing.assert_array_equal(padded(np.arange(3, 20)), [*range(3, 20), 19])
+    planner, _ = make_planner(5)
+    context = make_context(5, [3] * 17, planner.config.context_length)
+    plan = planner.plan(context, sample=True, details=True, record=True)
+    assert (len(plan.actions), len(plan.details.candidates), len(plan.record.utilities)) == (17, 17, 17)
+    np.testing.assert_array_equal(plan.record.batch_rows, [18] * 17)
+    for first, last in ((0, 8), (8, 17)):
+        part = planner.plan(context.select(np.arange(first, last)), sample=True)
+        assert_near(plan.actions[first:last], part.actions, f"rows {first} to {last}")
 
 
 def test_what_was_considered_explains_the_action() -> None:
