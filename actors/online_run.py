@@ -181,9 +181,10 @@ class OnlineRun:
 
     def _lease_steps(self) -> None:
         """Keep every worker supplied, as far as the limiter allows; close the episodes after the last step."""
+        size, start_steps = lease_size(self.config), self.config.online.start_steps
         for worker in self.leases.wanting():
-            allowed = self._status["step_limit"] - self.tickets.granted
-            lease = self.leases.grant(worker, min(lease_size(self.config), allowed))
+            count = self.leases.next_size(size, self._status["step_limit"], start_steps)
+            lease = self.leases.grant(worker, count)
             if lease is not None:
                 reference = self.workers[worker].collect.remote(lease.steps)
                 self._call("collect", f"rollout_worker-{worker}", reference, lease)

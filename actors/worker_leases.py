@@ -49,6 +49,23 @@ class WorkerLeases:
         """Whether the worker died with leases that `recover` has not settled yet."""
         return bool(self._lost[worker])
 
+    def next_size(self, size: int, limit: int, start_steps: int) -> int:
+        """Steps the next lease may have; 0: better wait.
+
+        Once updates are done, the limit rises with them little by little. Leases of whatever it leaves would end all
+        alike with a few steps: small planning batches, and a fragment of every environment each time. Whole ones come
+        without fail, for the learner may run ahead by more than one. Before the first update nothing raises the limit.
+
+        Args:
+            size: of a whole lease.
+            limit: steps of the run that may have been granted by now.
+            start_steps: steps before the first update.
+        """
+        allowed = limit - self.tickets.granted
+        if allowed < min(size, self.tickets.free) and self.tickets.granted >= start_steps:
+            return 0
+        return min(size, allowed)
+
     def grant(self, worker: int, count: int) -> Lease | None:
         """A lease of at most `count` steps; None where no step can be had."""
         lease = self.tickets.lease(count)
