@@ -18,7 +18,7 @@ from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 from tests.actors.checks import assert_exact
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.faults]
 
 
 class Killer(OnlineProgress):
@@ -88,6 +88,7 @@ def test_the_replay_comes_back_and_its_workers_go_on_with_their_episodes(pretrai
     assert len(cut) <= 6  # the six environments' last episodes
 
 
+@pytest.mark.slow
 def test_workers_ask_another_planner_while_theirs_is_away(pretrained, tmp_path, monkeypatch):
     run, roles = finetune(
         pretrained,
@@ -104,6 +105,7 @@ def test_workers_ask_another_planner_while_theirs_is_away(pretrained, tmp_path, 
     assert roles["planner-1"].values["weight_version"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_in_which_nothing_moves_says_where_everyone_stands_and_ends(pretrained, tmp_path, monkeypatch):
     monkeypatch.setattr(monitor, "CHECKPOINT_SECONDS", 1.0)
     monkeypatch.setattr(crew, "STACKS_SECONDS", 2.0)

@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from actors.replay import ReplayActor
+from actors.role import CONTROL
 from m3pc_ray.online.exploration import Task
 from m3pc_ray.online.fragments import EpisodeKey, Fragment
 from m3pc_ray.online.preparation import finetune_config, prepare
@@ -32,7 +33,7 @@ def fragment(offset: int, steps: int, end: EpisodeEnd | None = None) -> Fragment
 def test_open_episodes_survive_a_restart_of_the_replay_and_end_with_a_new_run(pretrained, tmp_path):
     run = prepare(pretrained, tmp_path / "run", finetune_config(pretrained, {}))
     task = Task.from_checkpoint(load_checkpoint(run)[1])
-    actor_class = ray.remote(num_cpus=0, max_restarts=1)(_Replay)
+    actor_class = ray.remote(num_cpus=0, max_restarts=1, concurrency_groups={CONTROL: 1})(_Replay)
     arguments = (str(run.path), run.config(), task, {})
     actor = actor_class.remote(*arguments)
     assert ray.get(actor.new_incarnation.remote(0)) == 0
