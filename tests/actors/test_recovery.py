@@ -95,7 +95,7 @@ def test_workers_ask_another_planner_while_theirs_is_away(pretrained, tmp_path, 
         tmp_path / "run",
         [(60, "planner-1")],
         monkeypatch,
-        **{"online.planners": "2", "online.overlap": "always"},
+        **{"online.planners": "2", "online.overlap": "always", "online.max_weight_lag": "4"},
     )
     assert_exact(run, 400)
     assert roles["planner-1"].restarts == 1
