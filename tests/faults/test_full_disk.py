@@ -6,6 +6,8 @@ import os
 import re
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,8 @@ from m3pc_ray.trajectories.episodes import EpisodeEnd
 from tests.online.factory import make_fragment
 
 pytestmark = pytest.mark.faults
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def keeper(run: Path, **options: object) -> ReplayKeeper:
@@ -126,24 +130,31 @@ def test_a_checkpoint_on_a_full_disk(small_disk):
     assert load_checkpoint(run)[1] == {"step": 20}
 
 
-@pytest.fixture
-def small_files():
-    """No file of this process may grow beyond 6 kB: a full disk without a disk of one's own."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6144, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+LARGEST_FILE = 6144
 
 
-def test_a_file_that_cannot_grow(tmp_path, small_files):
+def fill_small_files(run: Path) -> None:
+    """In a process none of whose files may grow beyond LARGEST_FILE: a full disk without a disk of one's own."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
+    it = keeper(run)
+    print(append_until_full(it), it.status()["log_bytes"])
+
+
+def test_a_file_that_cannot_grow(tmp_path):
     """The write that fails has written a part: the file must end with the batch before."""
-    it = keeper(tmp_path)
-    acknowledged = append_until_full(it)
+    # In a process of its own, since the limit holds for everything a process writes, a report of these tests too.
+    program = (
+        f"from pathlib import Path; from {__name__} import fill_small_files; fill_small_files(Path({str(tmp_path)!r}))"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert child.returncode == 0, child.stderr
+    acknowledged, log_bytes = map(int, child.stdout.split())
     assert acknowledged == 1
     path = tmp_path / "replay" / "log-000000.arrow"
-    assert path.stat().st_size == it.status()["log_bytes"] < 6144
+    assert path.stat().st_size == log_bytes < LARGEST_FILE
     assert [f.key.episode for f in read_log(path.parent)] == [0]
     assert keeper(tmp_path, close_orphans=False).dropped_tail_bytes == 0
 
