@@ -182,7 +182,12 @@ def test_growing_memory_is_seen_while_watching(run):
 
 def test_ctrl_c_is_the_ordinary_end(run):
     write_live(run, living())
-    process = subprocess.Popen([sys.executable, "-m", "m3pc_ray.cli", "top", str(run.path)], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "m3pc_ray.cli", "top", str(run.path)],
+        stdout=subprocess.PIPE,
+        # Tests may run in the background of a shell, which has its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     while b"bottleneck" not in process.stdout.readline():
         assert process.poll() is None
