@@ -15,6 +15,8 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
+from m3pc_ray.errors import UserError
+
 CONTROL = "control"
 """Concurrency group of the calls that must be answered while a role works."""
 PATIENCE_SECONDS = 600.0
@@ -23,7 +25,7 @@ PAUSE_SECONDS = 0.2
 """Between two attempts: a process is back after about a second."""
 
 
-class RolesGoneError(Exception):
+class RolesGoneError(UserError):
     """A role that was called stayed away for longer than `PATIENCE_SECONDS`."""
 
 
@@ -94,7 +96,11 @@ def persistently(ask: Callable[[], ray.ObjectRef], patience: float = PATIENCE_SE
             return ray.get(ask())
         except RayActorError as error:
             if time.monotonic() > ends:
-                raise RolesGoneError(str(error).strip().splitlines()[-1]) from error
+                reason = str(error).strip().splitlines()[-1]
+                raise RolesGoneError(
+                    f"a role did not come back within {patience:.0f} s ({reason}); collected steps and the last "
+                    "checkpoint are safe"
+                ) from error
             time.sleep(PAUSE_SECONDS)
 
 

@@ -4,7 +4,7 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from actors.crew import Crew, Member
-from actors.role import RoleAccount
+from actors.role import RoleAccount, persistently
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.live import RoleStatus
 
@@ -52,3 +52,11 @@ def test_a_role_that_will_not_come_back_is_named():
     it = crew(max_restarts=5)
     with pytest.raises(UserError, match=r"died for good"):
         it.note_absence("learner", ActorDiedError(), 0.0)
+
+
+def test_patience_with_a_role_that_stays_away_ends_in_one_clear_error():
+    def ask():
+        raise ActorUnavailableError("killed", bytes.fromhex(ACTOR))
+
+    with pytest.raises(UserError, match=r"did not come back within 0 s .*last checkpoint are safe"):
+        persistently(ask, patience=0.0)

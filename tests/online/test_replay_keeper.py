@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.fragments import EpisodeKey, Fragment, closing_fragment
+from m3pc_ray.online.fragments import EpisodeKey, Fragment
 from m3pc_ray.online.rate_limiter import RateLimiter
 from m3pc_ray.online.replay_keeper import ReplayKeeper
 from m3pc_ray.online.replay_log import log_files, read_log
@@ -24,16 +24,6 @@ def keeper(folder: Path, total: int = 1000, **options: object) -> ReplayKeeper:
 def of_incarnation(incarnation: int, fragment: Fragment) -> Fragment:
     key = EpisodeKey(fragment.key.worker, incarnation, fragment.key.episode)
     return replace(fragment, key=key)
-
-
-@pytest.fixture
-def fragments() -> list[Fragment]:
-    return [
-        make_fragment(0, 0, 4),
-        make_fragment(1, 0, 2, EpisodeEnd.TERMINATED),
-        make_fragment(0, 4, 3),
-        closing_fragment(make_fragment(0, 4, 3), EpisodeEnd.CUT),
-    ]
 
 
 def test_fragments_come_once_and_in_order(tmp_path, fragments):

@@ -9,9 +9,8 @@ import pytest
 
 from m3pc_ray.errors import UserError
 from m3pc_ray.online import replay_log
-from m3pc_ray.online.fragments import Fragment, closing_fragment, fragment_schema, from_record_batch, to_record_batch
+from m3pc_ray.online.fragments import Fragment, fragment_schema, from_record_batch, to_record_batch
 from m3pc_ray.online.replay_log import ReplayLog, log_files, read_log
-from m3pc_ray.trajectories.episodes import EpisodeEnd
 from tests.online.factory import make_fragment
 
 
@@ -29,16 +28,6 @@ def opened(folder: Path, **options: int) -> ReplayLog:
     for _ in log.restore():
         pass
     return log
-
-
-@pytest.fixture
-def fragments() -> list[Fragment]:
-    return [
-        make_fragment(0, 0, 4),
-        make_fragment(1, 0, 2, EpisodeEnd.TERMINATED),
-        make_fragment(0, 4, 3),
-        closing_fragment(make_fragment(0, 4, 3), EpisodeEnd.CUT),
-    ]
 
 
 def test_record_batch_round_trip_with_a_fragment_of_no_steps(fragments):
