@@ -29,21 +29,30 @@ AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "runtime_env/agent/main
 INSTANTS = ("start", "any", "checkpoint", "resumed", "any")
 
 
-def wait_for_instant(instant: str, driver: Driver, path, rng: random.Random) -> None:
-    """Let the driver live up to some instant that is random within a phase of it."""
+def wait_for_instant(instant: str, driver: Driver, path, rng: random.Random, steps: int) -> None:
+    """Let the driver live up to some instant that is random within a phase of it, long before its `steps` are done."""
     match instant:
         case "start":  # Python's, Ray's or the roles' start
             driver.wait_until(lambda: bool(driver.offspring()), "Ray starts")
-            time.sleep(rng.uniform(0.0, 10.0))
+            live_on(path, rng.uniform(0.0, 10.0), steps)
         case "any":
             driver.wait_until(lambda: is_running(path, driver), "it trains")
-            time.sleep(rng.uniform(0.0, 6.0))
+            live_on(path, rng.uniform(0.0, 6.0), steps)
         case "resumed":
             driver.wait_until(lambda: is_running(path, driver), "it trains")
         case "checkpoint":
             driver.wait_until(lambda: is_running(path, driver), "it trains")
-            time.sleep(rng.uniform(0.0, 3.0))
+            live_on(path, rng.uniform(0.0, 3.0), steps)
             driver.wait_until(lambda: any((path / "checkpoints").glob(".step-*.partial")), "it writes a checkpoint")
+
+
+def live_on(path, seconds: float, steps: int) -> None:
+    """Let so many seconds pass, or an eighth of the steps that are still to be taken: a fast machine needs few seconds
+    for all of them, and the kills to come need some too."""
+    ends = time.monotonic() + seconds
+    before = steps_logged(path)
+    while time.monotonic() < ends and steps_logged(path) - before < (steps - before) / 8:
+        time.sleep(0.1)
 
 
 def is_no_agent(title: str) -> bool:
@@ -94,7 +103,7 @@ def kill_and_resume(pretrained, path, instants: tuple[str, ...], steps: int, che
     acknowledged: list[tuple] = []
     for number, instant in enumerate(instants):
         with Driver(command, output) as driver:
-            wait_for_instant(instant, driver, path, rng)
+            wait_for_instant(instant, driver, path, rng, steps)
             seconds = kill_and_check(driver, path)
             logged = [identity(fragment) for fragment in read_log(path / "replay")]
             assert logged[: len(acknowledged)] == acknowledged
