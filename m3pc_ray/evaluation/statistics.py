@@ -8,12 +8,21 @@ import numpy.typing as npt
 BOOTSTRAP_RESAMPLES = 10_000
 
 
+def resample(values: npt.ArrayLike, generator: np.random.Generator) -> npt.NDArray[np.float64]:
+    """(BOOTSTRAP_RESAMPLES, n): as many draws with replacement of `values` (n,)."""
+    sample = np.asarray(values, dtype=np.float64)
+    return sample[generator.integers(0, len(sample), (BOOTSTRAP_RESAMPLES, len(sample)))]
+
+
+def percentile_interval(statistics: npt.NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
+    """The middle `confidence` of a statistic's values over all resamples (n,)."""
+    low, high = np.quantile(statistics, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
 def bootstrap_interval(values: npt.ArrayLike, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of `values` (n,); seeded, so that the same episodes give the same."""
-    sample = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(sample), (BOOTSTRAP_RESAMPLES, len(sample)))
-    low, high = np.quantile(sample[picks].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    return percentile_interval(resample(values, np.random.default_rng(seed)).mean(axis=1), confidence)
 
 
 def describe(prefix: str, values: npt.ArrayLike | None) -> dict[str, float | None]:
