@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -39,11 +39,19 @@ _PARAMETERS: dict[Any, Any] = {
 
 
 @contextmanager
-def figure(path: str | Path, rows: int = 1, columns: int = 1, *, width: float, height: float) -> Iterator[list[Axes]]:
-    """Axes of a new figure, row by row; saved as PNG at `path` afterwards. Raises UserError where it cannot be."""
+def figure(
+    path: str | Path | BinaryIO, rows: int = 1, columns: int = 1, *, width: float, height: float
+) -> Iterator[list[Axes]]:
+    """Axes of a new figure, row by row; saved as PNG at `path`, or into an open file, afterwards.
+
+    Raises UserError where it cannot be.
+    """
     with matplotlib.rc_context(_PARAMETERS):
         drawn = Figure(figsize=(width, height), layout="constrained")  # without pyplot: no window, no global state
         yield list(drawn.subplots(rows, columns, squeeze=False).flat)
+        if not isinstance(path, str | Path):
+            drawn.savefig(path, format="png")
+            return
         try:
             target = Path(path).expanduser()
             target.parent.mkdir(parents=True, exist_ok=True)
