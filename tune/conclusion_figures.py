@@ -79,8 +79,9 @@ def _note(estimates: Sequence[tuple[Estimate, int]]) -> str:
     over = []
     if numbers:
         over.append(f"{numbers[0]} seeds" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds")
-    if any(each.over == "episodes" for each, _ in estimates):
-        over.append("episodes where a task has one seed")
+    fixed = {replicates for each, replicates in estimates if each.over == "episodes"}
+    if fixed:
+        over.append("episodes of one seed" if fixed == {1} else "episodes where a task has one seed")
     return (
         f"95 % bootstrap intervals over {' or over '.join(over)}" if over else "no intervals: one episode of one seed"
     )

@@ -111,7 +111,7 @@ def setting_figure(sweep: Sweep, path: BinaryIO) -> None:
     """
     numeric = is_numeric(sweep, 0)
     places = _places(sweep, 0)
-    wide = 6.4 if numeric else max(4.8, min(12.0, 1.6 + 0.9 * len(places)))
+    wide = 6.4 if numeric else max(6.4, min(12.0, 1.6 + 0.9 * len(places)))
     legend = 2.2 if len(sweep.steps) > 1 else 0.0
     with figure(path, width=wide + legend, height=4.2) as (axes,):
         colours = _step_colours(len(sweep.steps))
