@@ -23,8 +23,12 @@ def conclusion_table(results: Results, conclusion: Conclusion, statistic: Statis
     """A row a setting: its values, the statistic with its 95 % interval, what that is over, and how it stands."""
     table = Table(title=heading(results, conclusion, statistic), box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
     names = _column_names(results, statistic)
+    last_words = [name.rpartition(".")[2] for name in results.description.varied]
+    if 1 < len(last_words) == len(set(last_words)):  # a terminal has no room for several dotted names
+        names = [*last_words, *names[len(last_words) :]]
     for name in names:
-        table.add_column(name, justify="right" if name in names[-4:-1] else "left")
+        number = name in names[-5:-2]
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for cells in _cells(results, conclusion):
         table.add_row(*cells)
     return table
@@ -70,7 +74,7 @@ def ordered(results: Results, conclusion: Conclusion) -> list[Row]:
 
 
 def _column_names(results: Results, statistic: Statistic) -> list[str]:
-    return [*results.description.varied, STATISTIC_NAMES[statistic], "95 % interval", "seeds", "interval over", ""]
+    return [*results.description.varied, STATISTIC_NAMES[statistic], "95 % interval", "seeds", "over", ""]
 
 
 def _cells(results: Results, conclusion: Conclusion) -> list[list[str]]:
@@ -97,7 +101,7 @@ def _standing(conclusion: Conclusion, row: Row) -> str:
     if row is conclusion.best:
         said.append("best")
     elif row in conclusion.not_distinguished():
-        said.append("not distinguished from the best")
+        said.append("overlaps the best")
     if row.missing:
         counts: dict[str, int] = {}
         for missing in row.missing:

@@ -41,9 +41,9 @@ def interval_text(estimate: Estimate, signed: bool = False) -> str:
 
 
 def over_text(estimate: Estimate, replicates: int) -> str:
-    """What the interval is over, such as `3 seeds` or `episodes of one seed`."""
+    """What the interval is over, such as `seeds` or `episodes of one seed`."""
     if estimate.over == "seeds":
-        return f"{replicates} seeds"
+        return "seeds"
     if estimate.over == "episodes":
         return "episodes of one seed" if replicates == 1 else "episodes: a task has one seed only"
     return "no interval: one episode of one seed"

@@ -36,7 +36,7 @@ def test_it_prints_and_writes_what_the_results_say(sweep: Path, capsys: pytest.C
     assert [each["seed"] for each in best["replicates"]] == [0, 1, 2]
     assert written["remarks"][0]["environment_steps"] is None
     page = (sweep / "table.md").read_text()
-    assert f"| 0.5 | {best['value']:.1f} | {best['low']:.1f} to {best['high']:.1f} | 3 | 3 seeds | best |" in page
+    assert f"| 0.5 | {best['value']:.1f} | {best['low']:.1f} to {best['high']:.1f} | 3 | seeds | best |" in page
     assert all(f"- {remark}" in page for remark in written["remarks"][0]["remarks"])
     assert "![figures/settings.png](figures/settings.png)" in page
     assert (sweep / "figures/settings.png").read_bytes().startswith(b"\x89PNG")
@@ -109,6 +109,7 @@ def test_many_settings_are_listed_best_first(tmp_path: Path, capsys: pytest.Capt
     ]
     assert main(["sweep-report", str(write(tmp_path / "sweep", table(rows, varied)))]) == 0
     printed = capsys.readouterr().out
+    assert "td_lambda   horizon   average" in printed
     assert printed.index(" 77.5 ") < printed.index(" 31.5 ") < printed.index(" 12.5 ")
 
 
