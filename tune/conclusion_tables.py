@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -23,12 +23,14 @@ def conclusion_table(results: Results, conclusion: Conclusion, statistic: Statis
     """A row a setting: its values, the statistic with its 95 % interval, what that is over, and how it stands."""
     table = Table(title=heading(results, conclusion, statistic), box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
     names = _column_names(results, statistic)
-    last_words = [name.rpartition(".")[2] for name in results.description.varied]
+    last_words = [name.rpartition(".")[2].replace("_", " ") for name in results.description.varied]
     if 1 < len(last_words) == len(set(last_words)):  # a terminal has no room for several dotted names
         names = [*last_words, *names[len(last_words) :]]
     for name in names:
         number = name in names[-5:-2]
-        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
+        longest = max(map(len, name.split()), default=0)
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=number, min_width=longest)
     for cells in _cells(results, conclusion):
         table.add_row(*cells)
     return table

@@ -109,7 +109,7 @@ def test_many_settings_are_listed_best_first(tmp_path: Path, capsys: pytest.Capt
     ]
     assert main(["sweep-report", str(write(tmp_path / "sweep", table(rows, varied)))]) == 0
     printed = capsys.readouterr().out
-    assert "td_lambda   horizon   average" in printed
+    assert "td lambda   horizon   average" in printed
     assert printed.index(" 77.5 ") < printed.index(" 31.5 ") < printed.index(" 12.5 ")
 
 
