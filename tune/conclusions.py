@@ -212,8 +212,8 @@ def _reports_at(
             found.append(fitting[0])
         else:
             end = own[-1]
-            steps_taken = end.environment_steps
-            missing.append(Missing(trial, end.run, end.seed, end.status, steps_taken, end.error))
+            error = next((each.error for each in own if each.error), "")
+            missing.append(Missing(trial, end.run, end.seed, end.status, end.environment_steps, error))
     return found, tuple(missing)
 
 

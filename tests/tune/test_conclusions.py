@@ -104,13 +104,18 @@ def test_one_seed_is_said_to_have_intervals_over_episodes() -> None:
 
 def test_trials_without_a_score_are_named() -> None:
     rows = [at(0.3, "a", 70.0), at(0.3, "b", None, seed=1, status="failed", error="OutOfMemoryError: no room")]
+    rows[1] |= {"kind": "finetune"}
+    rows += [rows[1] | {"environment_steps": 400, "error": "", "score": 5.0}]
     rows += [at(0.6, "c", None, status="running"), at(0.9, "d", 65.0, status="running")]
     rows += [at(0.7, "e", float("nan")), at(0.3, "f", 71.0, seed=2)]
     results, (found,) = conclusions(rows)
     assert [row.setting.values[0] for row in found.rows] == [0.3, 0.6, 0.7, 0.9]
     assert [len(row.replicates) for row in found.rows] == [2, 0, 0, 0]
     said = remarks(results, found)
-    assert "no score here of 1 trial that failed: planner.td_lambda 0.3, seed 1 (OutOfMemoryError: no room)" in said
+    assert (
+        "no score here of 1 trial that failed: planner.td_lambda 0.3, seed 1 at 400 steps (OutOfMemoryError: no room)"
+        in said
+    )
     running = "planner.td_lambda 0.6, seed 0; planner.td_lambda 0.9, seed 0"
     assert f"no score here of 2 trials still running: {running}" in said
     assert any("a score that is no number: planner.td_lambda 0.7, seed 0" in each for each in said)
