@@ -47,10 +47,11 @@ class Crew:
 
     Args:
         max_restarts: deaths of one role in a row without progress in between that are borne.
+        options: of Ray's for an actor, by the role's name, such as its place in a placement group.
     """
 
-    def __init__(self, max_restarts: int) -> None:
-        self.max_restarts = max_restarts
+    def __init__(self, max_restarts: int, options: Callable[[str], dict[str, Any]] = lambda _: {}) -> None:
+        self.max_restarts, self._options = max_restarts, options
         self.namespace = f"m3pc-{uuid.uuid4().hex}"
         """Ray namespace of the roles' names; those of a killed driver may still be around under theirs."""
         self.members: dict[str, Member] = {}
@@ -60,7 +61,13 @@ class Crew:
         groups = {CONTROL: 8, **options.pop("concurrency_groups", {})}
         remote = ray.remote(concurrency_groups=groups)(role)
         handle = remote.options(
-            **resources, name=name, namespace=self.namespace, max_restarts=-1, max_task_retries=0, **options
+            **resources,
+            **self._options(name),
+            name=name,
+            namespace=self.namespace,
+            max_restarts=-1,
+            max_task_retries=0,
+            **options,
         ).remote(*arguments)
         kind = name.partition("-")[0]
         status = RoleStatus(name, kind, handle._actor_id.hex(), 0, "", "starting", 0, 0)

@@ -19,6 +19,7 @@ from actors.crew import Crew
 from actors.evaluator import EvaluatorActor
 from actors.learner import LearnerActor, WorkReport
 from actors.monitor import Monitor
+from actors.placement import RoleBundles
 from actors.planner import PlannerActor
 from actors.replay import ReplayActor
 from actors.role import PAUSE_SECONDS, Colleagues, is_absence, root_cause
@@ -45,7 +46,13 @@ STARVED_STATUS_SECONDS = 0.1
 """... and while a worker waits for permission to step."""
 
 
-def run_on_ray(run: RunFolder, progress: OnlineProgress, stop: StopRequest, learner_delay: float = 0.0) -> None:
+def run_on_ray(
+    run: RunFolder,
+    progress: OnlineProgress,
+    stop: StopRequest,
+    learner_delay: float = 0.0,
+    bundles: RoleBundles | None = None,
+) -> None:
     """Bring a finetuning run to its end on Ray, from wherever its folder stands.
 
     Args:
@@ -53,6 +60,7 @@ def run_on_ray(run: RunFolder, progress: OnlineProgress, stop: StopRequest, lear
         progress: receives counters, episodes and evaluations.
         stop: ends the run in an orderly way, with a checkpoint.
         learner_delay: seconds of sleep after every update, to try a slow learner on purpose.
+        bundles: places of the roles in the placement group of the calling actor; None: anywhere in the cluster.
 
     Raises:
         UserError: no cluster answers, the roles do not fit it, a role keeps dying, nothing moves any more, the disk is
@@ -61,7 +69,7 @@ def run_on_ray(run: RunFolder, progress: OnlineProgress, stop: StopRequest, lear
     """
     progress.notice = "starting Ray"
     with ray_session():
-        online_run = OnlineRun(run, progress, stop, learner_delay)
+        online_run = OnlineRun(run, progress, stop, learner_delay, bundles)
         state = "failed"
         try:
             online_run.start()
@@ -91,11 +99,18 @@ class _Call:
 class OnlineRun:
     """The roles as actors, and the loop that answers whichever of them reports next."""
 
-    def __init__(self, run: RunFolder, progress: OnlineProgress, stop: StopRequest, learner_delay: float) -> None:
-        self.run, self.progress, self.stop = run, progress, stop
+    def __init__(
+        self,
+        run: RunFolder,
+        progress: OnlineProgress,
+        stop: StopRequest,
+        learner_delay: float,
+        bundles: RoleBundles | None = None,
+    ) -> None:
+        self.run, self.progress, self.stop, self._bundles = run, progress, stop, bundles
         self.config: RunConfig = run.config()
         self._learner_delay = learner_delay
-        self.crew = Crew(self.config.online.max_restarts)
+        self.crew = Crew(self.config.online.max_restarts, bundles.options if bundles else lambda _: {})
         self.monitor = Monitor(run, progress, self.crew)
         self._calls: dict[ray.ObjectRef, _Call] = {}
         self._later: list[tuple[float, Callable[[], None]]] = []
@@ -108,7 +123,7 @@ class OnlineRun:
         """Create every role and wait until all are ready."""
         config, path, crew = self.config, str(self.run.path.resolve()), self.crew
         online = config.online
-        shares = share_resources(online, config.device != "cpu")
+        shares = self._bundles.shares if self._bundles else share_resources(online, config.device != "cpu")
         _, state = load_checkpoint(self.run)
         task, updates = Task.from_checkpoint(state), state.get("online", {}).get("updates", {})
         self.progress.notice = "starting roles"

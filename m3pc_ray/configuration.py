@@ -17,6 +17,7 @@ import math
 import re
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -109,17 +110,28 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """The complete configuration as YAML that `load_config` reads back to an equal object."""
-    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return write_yaml(to_dict(config))
 
 
-def with_settings(config: RunConfig, overrides: dict[str, Any]) -> RunConfig:
-    """A copy of `config` with some settings (dotted name -> value or text) replaced and everything checked again."""
+def with_settings(config: RunConfig, overrides: Mapping[str, Any], source: str = "command line") -> RunConfig:
+    """A copy of `config` with some settings (dotted name -> value or text) replaced and everything checked again.
+
+    `source` is where the new values come from, for errors.
+    """
     values: dict[str, tuple[Any, str]] = {}
     _flatten(to_dict(config), "", "configuration", values)
     for name, value in overrides.items():
-        _known(name, "command line")
-        values[name] = (value, "command line")
+        _known(name, source)
+        values[name] = (value, source)
     return _assemble(values)
+
+
+def value_of(config: RunConfig, name: str) -> Any:
+    """The value of a setting, named by its dotted path."""
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
 
 
 def find_config(path: str | Path) -> Path:
@@ -213,25 +225,46 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(float, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", repr(value)))
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML 1.2 file holds; an empty file gives an empty one.
+
+    Raises UserError for a file that cannot be read, is no YAML, or holds something else.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the configuration: {error.strerror}") from error
+    return read_yaml_text(content, str(path))
+
+
+def read_yaml_text(content: bytes, source: str) -> dict[str, Any]:
+    """The mapping that UTF-8 text holds as YAML 1.2; `source` is named in errors. Raises UserError as `read_yaml`."""
+    try:
+        tree = yaml.load(content.decode(), Loader=_Loader)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source}: the configuration is not UTF-8 text") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{source}:{where} not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise UserError(f"{source}: a configuration is a mapping of settings, this holds a {type(tree).__name__}")
+    return tree
+
+
+def write_yaml(tree: dict[str, Any]) -> str:
+    """YAML that `read_yaml` reads back to equal values."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def _read_file(path: Path, values: dict[str, tuple[Any, str]], chain: tuple[Path, ...]) -> None:
     resolved = path.resolve()
     if resolved in chain:
         raise UserError(
             f"{path}: include: the file includes itself ({' -> '.join(p.name for p in (*chain, resolved))})"
         )
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the configuration: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the configuration is not UTF-8 text") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}:{where} not valid YAML: {getattr(error, 'problem', None) or error}") from error
-    tree = {} if tree is None else tree
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: a configuration is a mapping of settings, this holds a {type(tree).__name__}")
+    tree = read_yaml(path)
     included = tree.pop("include", [])
     for entry in [included] if isinstance(included, str) else included:
         beside = path.parent / str(entry)

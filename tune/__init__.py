@@ -1,1 +1,1 @@
-"""Sweeps of settings on Ray Tune, and what they conclude. The package is empty until sweeps exist."""
+"""Sweeps of settings on Ray Tune, and what they conclude."""

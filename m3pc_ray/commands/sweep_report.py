@@ -32,9 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from m3pc_ray.commands._output import write_rows
-    from tune.conclude import conclude
+    from tune.conclusions.conclude import conclude
+    from tune.folder import SweepFolder
 
-    concluded = conclude(arguments.folder, arguments.statistic)
+    concluded = conclude(SweepFolder(arguments.folder), arguments.statistic)
     concluded.print(Console())
     if arguments.json:
         write_rows(arguments.json, concluded.rows(), remarks=concluded.remarks())

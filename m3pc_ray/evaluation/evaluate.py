@@ -104,8 +104,9 @@ def evaluate_planners(
     """One row of plain keys per planner, over the same seeds.
 
     Keys: planner, episodes, seed, deterministic, return_* and score_* (mean, sem, std, min, max and the 95 % bootstrap
-    interval of the mean as low and high; score_* are None without reference scores), length_mean, decisions,
-    decisions_per_s (of the time spent planning, simulators excluded), seconds, environment and the planner's settings.
+    interval of the mean as low and high; score_* are None without reference scores), returns and scores (one value an
+    episode), length_mean, decisions, decisions_per_s (of the time spent planning, simulators excluded), seconds,
+    environment and the planner's settings.
     Raises UserError for an unknown planner and for `critic` without a critic, before anything is played.
     """
     if not planners:
@@ -136,6 +137,8 @@ def make_row(agent: Agent, episodes: Episodes, config: EvaluationConfig) -> dict
     row: dict[str, Any] = {"planner": agent.guide, "episodes": len(episodes.returns)}
     row |= describe("return", episodes.returns) | describe("score", scores)
     row |= {
+        "returns": episodes.returns.tolist(),
+        "scores": None if scores is None else scores.tolist(),
         "length_mean": float(episodes.lengths.mean()),
         "decisions": episodes.decisions,
         "decisions_per_s": episodes.decisions / max(episodes.planning_seconds, 1e-9),

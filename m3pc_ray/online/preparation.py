@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from m3pc_ray.config import RunConfig
-from m3pc_ray.configuration import with_settings
+from m3pc_ray.configuration import value_of, with_settings
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.served_weights import SERVED_CRITIC, SERVED_MODEL
 from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
@@ -28,10 +28,10 @@ def finetune_config(source: RunFolder, overrides: dict[str, Any]) -> RunConfig:
     config = source.config()
     changed = with_settings(config, overrides)
     for name in overrides:
-        if name.startswith(FIXED_SETTINGS) and _value(config, name) != _value(changed, name):
+        if name.startswith(FIXED_SETTINGS) and value_of(config, name) != value_of(changed, name):
             raise UserError(f"{name}: fixed by the pretrained weights of {source.path}; pretrain anew to change it")
     factor = changed.online.sharpness_factor
-    scaled = {name: _value(changed, name) * factor for name in SHARPNESS if name not in overrides}
+    scaled = {name: value_of(changed, name) * factor for name in SHARPNESS if name not in overrides}
     changed = with_settings(changed, {**scaled, "online.sharpness_factor": 1.0})
     dataset = Path(changed.data.dataset).expanduser()
     if dataset.exists():  # roles on other nodes and a later resume have other working folders
@@ -73,10 +73,3 @@ def prepare(source: RunFolder, out: str | Path, config: RunConfig, overwrite: bo
     save_checkpoint(run, 0, tensors, initial, config.online.keep_checkpoints)
     run.write_summary({"source": str(source.path)})
     return run
-
-
-def _value(config: RunConfig, name: str) -> Any:
-    value: Any = config
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value

@@ -11,10 +11,10 @@ import pytest
 from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.statistics import bootstrap_interval
 from tests.tune.result_tables import lambda_sweep, report, table
-from tune.conclusions import Conclusion, Row, conclude_from, order
-from tune.learning_curves import learning_curves
-from tune.remarks import remarks
-from tune.reports import Results, read_reports
+from tune.conclusions.learning_curves import learning_curves
+from tune.conclusions.ranking import Conclusion, Row, conclude_from, order
+from tune.conclusions.remarks import remarks
+from tune.conclusions.reports import Results, read_reports
 
 LAMBDA = {"planner.td_lambda": pa.float64()}
 

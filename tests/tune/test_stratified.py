@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from m3pc_ray.evaluation.statistics import bootstrap_interval
-from tune.stratified import Replicate, Statistic, difference, estimate, interval_source
+from tune.conclusions.stratified import Replicate, Statistic, difference, estimate, interval_source
 
 HOPPER, WALKER = ("Hopper-v5", "data"), ("Walker2d-v5", "data")
 

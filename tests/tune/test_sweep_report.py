@@ -13,7 +13,8 @@ from pyarrow import fs
 
 from m3pc_ray.cli import main
 from tests.tune.result_tables import lambda_sweep, report, table, write
-from tune.conclude import conclude
+from tune.conclusions.conclude import conclude
+from tune.folder import SweepFolder
 
 
 @pytest.fixture
@@ -44,17 +45,17 @@ def test_it_prints_and_writes_what_the_results_say(sweep: Path, capsys: pytest.C
 
 
 def test_a_copy_of_the_results_elsewhere_says_the_same(sweep: Path, tmp_path: Path) -> None:
-    conclude(sweep)
+    conclude(SweepFolder(sweep))
     (tmp_path / "copy").mkdir()
     shutil.copy(sweep / "results.parquet", tmp_path / "copy")
-    conclude(tmp_path / "copy")
+    conclude(SweepFolder(tmp_path / "copy"))
     for name in ("table.json", "table.md"):
         assert (tmp_path / "copy" / name).read_text() == (sweep / name).read_text()
 
 
 def test_another_file_system(sweep: Path) -> None:
     below = fs.SubTreeFileSystem(str(sweep.parent), fs.LocalFileSystem())
-    concluded = conclude("sweep", filesystem=below)
+    concluded = conclude(SweepFolder("sweep", below))
     assert concluded.written[0] == "sweep/table.json"
     assert (sweep / "table.json").exists()
 
@@ -80,7 +81,7 @@ def test_missing_trials_are_in_full_in_the_json(tmp_path: Path) -> None:
     value: dict[str, Any] = {"planner.td_lambda": 0.3}
     rows = [report("a", 70.0, **value), report("b", None, seed=1, status="failed", error="no room | here", **value)]
     sweep = write(tmp_path / "sweep", table(rows, {"planner.td_lambda": pa.float64()}))
-    conclude(sweep)
+    conclude(SweepFolder(sweep))
     (row,) = json.loads((sweep / "table.json").read_text())["rows"]
     assert row["low"] is None
     assert row["missing"] == [

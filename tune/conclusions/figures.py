@@ -9,11 +9,11 @@ from typing import BinaryIO
 
 from m3pc_ray.report.figures import count
 from m3pc_ray.report.sweep import Curve, Result, Step, Sweep, curves_figure, heat_map, marginal_figure, setting_figure
-from tune.conclusion_tables import STATISTIC_NAMES, UNITS
-from tune.conclusions import Conclusion, Row
-from tune.learning_curves import learning_curves
-from tune.reports import Results
-from tune.stratified import Estimate, Statistic
+from tune.conclusions.learning_curves import learning_curves
+from tune.conclusions.ranking import Conclusion, Row
+from tune.conclusions.reports import Results
+from tune.conclusions.stratified import Estimate, Statistic
+from tune.conclusions.tables import STATISTIC_NAMES, UNITS
 
 FULL_ENOUGH = 0.5
 """Share of a heat map's cells that must be known; a random search's are not, and get a panel a setting."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tune.conclusions import Comparison, Conclusion, Missing, Row, shown
-from tune.reports import POPULATION, Results
-from tune.stratified import Estimate
+from tune.conclusions.ranking import Comparison, Conclusion, Missing, Row, shown
+from tune.conclusions.reports import POPULATION, Results
+from tune.conclusions.stratified import Estimate
 
 FEW_SEEDS = 10
 """Below this the interval holds the true mean clearly less often than 95 % (docs/sweeps.md has measured shares)."""

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tune.conclusions import Conclusion, Row, shown
-from tune.remarks import over_text, remarks
-from tune.reports import Results
-from tune.stratified import Statistic
+from tune.conclusions.ranking import Conclusion, Row, shown
+from tune.conclusions.remarks import over_text, remarks
+from tune.conclusions.reports import Results
+from tune.conclusions.stratified import Statistic
 
 UNITS = {"score": "normalised score", "return": "return"}
 STATISTIC_NAMES: dict[Statistic, str] = {"mean": "mean", "iqm": "interquartile mean"}

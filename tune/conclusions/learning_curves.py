@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tune.conclusions import Setting, by_setting, pool
-from tune.reports import Report, Results
-from tune.stratified import Estimate, Replicate, Statistic, estimate
+from tune.conclusions.ranking import Setting, by_setting, pool
+from tune.conclusions.reports import Report, Results
+from tune.conclusions.stratified import Estimate, Replicate, Statistic, estimate
 
 
 @dataclass(frozen=True)

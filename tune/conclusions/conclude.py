@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pyarrow import fs
 from rich.console import Console
 
-from tune.conclusion_figures import draw
-from tune.conclusion_tables import conclusion_table, json_remarks, json_rows, markdown
-from tune.conclusions import Conclusion, conclude_from
-from tune.remarks import remarks
-from tune.reports import Results, read_reports
-from tune.stratified import Statistic
-from tune.sweep_files import RESULTS_FILE, SweepFiles
+from tune.conclusions.figures import draw
+from tune.conclusions.ranking import Conclusion, conclude_from
+from tune.conclusions.remarks import remarks
+from tune.conclusions.reports import Results, read_reports
+from tune.conclusions.stratified import Statistic
+from tune.conclusions.tables import conclusion_table, json_remarks, json_rows, markdown
+from tune.folder import RESULTS, SweepFolder
+from tune.results import read_results
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,14 @@ class Concluded:
             console.print(path, markup=False, highlight=False, soft_wrap=True)
 
 
-def conclude(folder: str | Path, statistic: Statistic = "mean", filesystem: fs.FileSystem | None = None) -> Concluded:
+def conclude(folder: SweepFolder, statistic: Statistic = "mean") -> Concluded:
     """Reads results.parquet of a sweep's folder, wherever it lies, and writes what it says beside it.
 
-    `folder` is a path on this machine, or one of `filesystem`. Raises UserError where there is no such file, it is
-    damaged, no trial has a score yet, or the folder cannot be written to.
+    Raises UserError where there is no such file, it is damaged, no trial has a score yet, or the folder cannot be
+    written to.
     """
-    files = SweepFiles(folder, filesystem)
-    source = files.shown(RESULTS_FILE)
-    results = read_reports(files.read_results(), source)
+    source = folder.shown(RESULTS)
+    results = read_reports(read_results(folder), source)
     conclusions = tuple(conclude_from(results, statistic, source))
     figures = draw(results, conclusions, statistic)
     texts = {
@@ -70,5 +68,5 @@ def conclude(folder: str | Path, statistic: Statistic = "mean", filesystem: fs.F
     }
     contents = {name: text.encode() for name, text in texts.items()} | figures
     for name, data in contents.items():
-        files.write(name, data)
-    return Concluded(results, statistic, conclusions, tuple(files.shown(name) for name in contents))
+        folder.write(name, data)
+    return Concluded(results, statistic, conclusions, tuple(folder.shown(name) for name in contents))

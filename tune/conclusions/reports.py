@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from m3pc_ray.errors import UserError
-from tune.stratified import FloatArray, Replicate
+from tune.conclusions.stratified import FloatArray, Replicate
+from tune.results import FORMAT_VERSION, METADATA_KEY
 
-METADATA_KEY = b"m3pc_sweep"
-FORMAT_VERSION = 1
 REQUIRED = (
     *("trial", "kind", "baseline", "seed", "run", "environment", "dataset", "status", "environment_steps", "last"),
     *("planner", "score", "return", "scores", "returns", "error"),

@@ -1,8 +1,8 @@
 """What a sweep's reports say about its settings: a row a setting, the best of them, and how sure that is.
 
 A setting's replicates are the (run, seed) pairs that reached a report step; their mean and interval are those of
-`tune.stratified`. Nothing here is dropped without a name: a trial without a value at a step is in its setting's
-`missing`, and a setting that nobody finished is still a row.
+`tune.conclusions.stratified`. Nothing here is dropped without a name: a trial without a value at a step is in its
+setting's `missing`, and a setting that nobody finished is still a row.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from m3pc_ray.errors import UserError
-from tune.reports import Description, Report, Results
-from tune.stratified import Estimate, Replicate, Statistic, Task, difference, estimate
+from tune.conclusions.reports import Description, Report, Results
+from tune.conclusions.stratified import Estimate, Replicate, Statistic, Task, difference, estimate
 
 
 @dataclass(frozen=True)

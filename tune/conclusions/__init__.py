@@ -1,0 +1,1 @@
+"""What a sweep concludes, from its results.parquet alone."""

@@ -1,0 +1,27 @@
+"""A trial that plays episodes with a pretrained run: no training, and no data set is loaded."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from m3pc_ray.agent import Agent
+from m3pc_ray.evaluation.evaluate import evaluate_planners
+from m3pc_ray.training.assemble import load_models
+from tune.plan import open_source, trial_config
+from tune.reporting import TrialContext, report
+
+
+def evaluate_trial(config: dict[str, Any], context: TrialContext) -> None:
+    """Play the episodes of one setting and one seed, and report them."""
+    trial, started = context.trial(config), time.monotonic()
+    source = open_source(trial.run)
+    settings = trial_config(context.sweep, source, trial.settings, trial.seed, trial.baseline)
+    torch.set_num_threads(max(1, int(context.sweep.trial_cpus)))
+    models = load_models(source.folder, device=settings.device if context.sweep.trial_gpus else "cpu")
+    agent = Agent.from_models(replace(models, config=settings))
+    (row,) = evaluate_planners(agent, [settings.planner.guide], settings.evaluation)
+    report(row, report_step=0, seconds=time.monotonic() - started)

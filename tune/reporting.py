@@ -1,0 +1,81 @@
+"""What every trial is told, and how it reports what it scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray.tune
+from ray.tune.search.repeater import TRIAL_INDEX
+
+from tune.definition import Sweep
+from tune.fitting import Nodes
+from tune.plan import Replicate, Trial
+
+SCORE = "objective"
+"""What schedulers and searchers compare: the mean normalised score, or the mean return where there is none."""
+STEPS = "environment_steps"
+"""The time that schedulers go by."""
+REPORTED = (
+    "report_step",
+    "environment_steps",
+    "planner",
+    "score",
+    "return",
+    "scores",
+    "returns",
+    "seconds",
+)
+"""What of a report goes into the results."""
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What every trial of a sweep is told beside its own settings."""
+
+    sweep: Sweep
+    address: str
+    """Of the sweep's folder."""
+    replicates: tuple[Replicate, ...]
+    """Seeds and runs in the order in which a searcher's suggestions are tried with them."""
+    nodes: Nodes
+    """The cluster's, when the sweep began."""
+    keep_copies: bool
+    """Whether every report comes with a copy of the run: for a population, and where DIR is no path."""
+
+    def trial(self, config: Mapping[str, Any]) -> Trial:
+        """The trial that this process is."""
+        return trial_of(config, ray.tune.get_context().get_trial_id(), self.replicates)
+
+
+def trial_of(config: Mapping[str, Any], trial_id: str, among: Sequence[Replicate]) -> Trial:
+    """The trial that Ray Tune's configuration of it stands for.
+
+    A searcher knows settings only; Tune's `Repeater` numbers their repetitions, one for each of the replicates.
+    """
+    if TRIAL_INDEX in config:
+        return Trial(trial_id, config["trial"]["settings"], **asdict(among[config[TRIAL_INDEX]]))
+    return Trial(**config["trial"])
+
+
+def report(
+    row: Mapping[str, Any], report_step: int, seconds: float, checkpoint: ray.tune.Checkpoint | None = None
+) -> None:
+    """Report one row of an evaluation, see `evaluate_planners`; environment steps 0 where it names none.
+
+    Returns once Ray Tune has taken it; raises SystemExit where it then wants the trial to end.
+    """
+    mean = row["return_mean"] if row["score_mean"] is None else row["score_mean"]
+    values = {
+        "report_step": report_step,
+        STEPS: row.get("environment_steps", 0),
+        "planner": row["planner"],
+        "score": row["score_mean"],
+        "return": row["return_mean"],
+        "scores": row["scores"],
+        "returns": row["returns"],
+        "seconds": seconds,
+        SCORE: mean,
+    }
+    ray.tune.report(values, checkpoint=checkpoint)
