@@ -17,7 +17,7 @@ from tune.reporting import TrialContext, report
 
 def evaluate_trial(config: dict[str, Any], context: TrialContext) -> None:
     """Play the episodes of one setting and one seed, and report them."""
-    trial, started = context.trial(config), time.monotonic()
+    trial, started = context.this_trial(config), time.monotonic()
     source = open_source(trial.run)
     settings = trial_config(context.sweep, source, trial.settings, trial.seed, trial.baseline)
     torch.set_num_threads(max(1, int(context.sweep.trial_cpus)))

@@ -28,7 +28,7 @@ from tune.snapshot import LAST_EVALUATION, continue_copy, copy_run, logged_steps
 
 def finetune_trial(config: dict[str, Any], context: TrialContext) -> None:
     """Bring one online run to its end and report every evaluation."""
-    trial = context.trial(config)
+    trial = context.this_trial(config)
     source = open_source(trial.run)
     settings = trial_config(context.sweep, source, trial.settings, trial.seed, trial.baseline)
     run = take_up(trial, source, settings, context)

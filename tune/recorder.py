@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from m3pc_ray.config import OnlineConfig
 from tune.folder import SweepFolder
 from tune.plan import Trial
-from tune.reporting import REPORTED, STEPS, TrialContext, trial_of
+from tune.reporting import REPORTED, STEPS, TrialContext
 from tune.results import ResultsFile
 from tune.view import SweepView
 
@@ -53,7 +53,7 @@ class Recorder(Callback):
 
     def trial(self, trial: TuneTrial) -> Trial:
         """The trial of the sweep that one of Tune's stands for."""
-        return trial_of(trial.config, trial.trial_id, self._context.replicates)
+        return self._context.trial(trial.config, str(trial))
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         mine = self.trial(trial)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray.tune
@@ -43,20 +43,24 @@ class TrialContext:
     """The cluster's, when the sweep began."""
     keep_copies: bool
     """Whether every report comes with a copy of the run: for a population, and where DIR is no path."""
+    trials: dict[str, Trial]
+    """Those that are known beforehand, by name."""
 
-    def trial(self, config: Mapping[str, Any]) -> Trial:
+    def trial(self, config: Mapping[str, Any], name: str) -> Trial:
+        """The trial that Ray Tune calls `name`, with the settings of its configuration of it.
+
+        Nothing but settings is taken from there: who follows the best of a population is given that one's whole
+        configuration. A searcher knows settings only too; Tune's `Repeater` numbers their repetitions, one for each of
+        the replicates.
+        """
+        settings = config["trial"]["settings"]
+        if TRIAL_INDEX in config:
+            return Trial(name, settings, **asdict(self.replicates[config[TRIAL_INDEX]]))
+        return replace(self.trials[name], settings=settings)
+
+    def this_trial(self, config: Mapping[str, Any]) -> Trial:
         """The trial that this process is."""
-        return trial_of(config, ray.tune.get_context().get_trial_id(), self.replicates)
-
-
-def trial_of(config: Mapping[str, Any], trial_id: str, among: Sequence[Replicate]) -> Trial:
-    """The trial that Ray Tune's configuration of it stands for.
-
-    A searcher knows settings only; Tune's `Repeater` numbers their repetitions, one for each of the replicates.
-    """
-    if TRIAL_INDEX in config:
-        return Trial(trial_id, config["trial"]["settings"], **asdict(among[config[TRIAL_INDEX]]))
-    return Trial(**config["trial"])
+        return self.trial(config, ray.tune.get_context().get_trial_name())
 
 
 def report(

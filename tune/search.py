@@ -56,8 +56,10 @@ def make_searcher(sweep: Sweep, repetitions: int, tried: Tried) -> Searcher:
         UserError: Optuna is not installed.
     """
     try:
+        import optuna
         from ray.tune.search.optuna import OptunaSearch
 
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         searcher = OptunaSearch(
             metric=SCORE,
             mode="max",
@@ -65,7 +67,7 @@ def make_searcher(sweep: Sweep, repetitions: int, tried: Tried) -> Searcher:
             points_to_evaluate=[{f"trial/settings/{name}": v for name, v in s.items()} for s, _ in tried] or None,
             evaluated_rewards=[score for _, score in tried] or None,
         )
-    except (ImportError, AssertionError) as error:  # Ray asserts that it is there
+    except ImportError as error:
         raise UserError("searcher: optuna is not installed: pip install 'm3pc-ray[optuna]'") from error
     return Repeater(searcher, repeat=repetitions)
 

@@ -12,8 +12,9 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -36,7 +37,7 @@ from tune.fitting import cluster_nodes, trial_bundles
 from tune.folder import DEFINITION, SweepFolder
 from tune.plan import Replicate, Source, Trial, open_sources, plan_trials, replicates, trial_config
 from tune.recorder import Recorder
-from tune.reporting import SCORE, TrialContext, trial_of
+from tune.reporting import SCORE, TrialContext
 from tune.results import ENDED, ResultsFile
 from tune.search import Tried, make_scheduler, make_searcher
 from tune.view import SweepView
@@ -115,14 +116,15 @@ class SweepRun:
         results = ResultsFile(self.folder, self.sweep)
         keep_copies = self.sweep.scheduler.name == "pbt" or self.folder.path is None
         nodes = cluster_nodes()
-        context = TrialContext(self.sweep, self.folder.address, self.replicates, nodes, keep_copies)
         left = unfinished(self.planned, results)
+        trials = {trial.name: trial for trial in left}
+        context = TrialContext(self.sweep, self.folder.address, self.replicates, nodes, keep_copies, trials)
         for trial in {str(trial.settings): trial for trial in left}.values():
             trial_bundles(self.sweep, self._config(trial), nodes)
         with SweepView(self.sweep, results, self.num_trials) as view:
             recorder = Recorder(results, context, self.online, view)
             if left:
-                self._fit(context, recorder, {"trial": ray.tune.grid_search([asdict(trial) for trial in left])})
+                self._fit(context, recorder, {"trial": ray.tune.grid_search([_described(trial) for trial in left])})
                 _check_ended(left, results)
             if self.sweep.searcher == "optuna":
                 self._suggest(context, recorder, results)
@@ -151,11 +153,11 @@ class SweepRun:
         sweep = self.sweep
 
         def resources(config: dict[str, Any]) -> PlacementGroupFactory:
-            settings = self._config(trial_of(config, "", context.replicates))
+            settings = self._config(context.trial(config, config["trial"].get("name", "")))
             return PlacementGroupFactory(trial_bundles(sweep, settings, context.nodes))
 
         def name(trial: TuneTrial) -> str:
-            return trial_of(trial.config, trial.trial_id, context.replicates).name
+            return str(trial.config["trial"].get("name", trial.trial_id))
 
         population = sweep.scheduler.name == "pbt"
         sitting = f"tune/{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
@@ -182,7 +184,8 @@ class SweepRun:
             ),
         )
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other output has a box that no verbosity leaves out
-        with _signals_restored():
+        with _signals_restored(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Consider boosting PBT performance")  # a run's roles are made anew
             tuner.fit()
 
     def _config(self, trial: Trial) -> RunConfig:
@@ -198,6 +201,11 @@ class SweepRun:
                 scores.setdefault(values, []).append(row["return"] if row["score"] is None else row["score"])
         whole = {values: found for values, found in scores.items() if len(found) >= len(self.replicates)}
         return [(dict(zip(self.sweep.varied, values, strict=True)), fmean(found)) for values, found in whole.items()]
+
+
+def _described(trial: Trial) -> dict[str, Any]:
+    """A trial for Ray Tune."""
+    return {"name": trial.name, "settings": trial.settings}
 
 
 def unfinished(planned: Sequence[Trial], results: ResultsFile) -> list[Trial]:
