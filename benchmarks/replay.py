@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from m3pc_ray.online.fragments import EpisodeKey, Fragment
+from m3pc_ray.online.replay_rows import RowFormat, fill_rows
 from m3pc_ray.online.replay_storage import ReplayStorage
 from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
 
@@ -62,18 +63,13 @@ def fill_storage(trajectories: Trajectories, device: str) -> ReplayStorage:
     """A replay of one offline episode and all others as fragments that arrived online."""
     bounds = np.full(ACTION_DIM, 1.0, dtype=np.float32)
     offline = trajectories.select(np.array([0]))
+    row_format = RowFormat("average", TIME_LIMIT, SEGMENT_LENGTH, -bounds, bounds)
     storage = ReplayStorage(
-        offline,
+        fill_rows(offline, row_format, trajectories.num_steps - offline.num_steps, device),
+        row_format,
         unit_statistics(),
-        scale="average",
-        time_limit=TIME_LIMIT,
-        segment_length=SEGMENT_LENGTH,
-        action_low=-bounds,
-        action_high=bounds,
-        capacity=trajectories.num_steps - offline.num_steps,
         offline_fraction=0.5,
         balanced_after=trajectories.num_steps,  # all transitions alike, so that both sizes read the same share of rows
-        device=device,
     )
     starts = trajectories.episode_starts
     for episode in range(1, trajectories.num_episodes):

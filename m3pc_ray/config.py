@@ -28,6 +28,9 @@ class DataConfig:
     """What a returns-to-go token holds: reward per remaining step of the time limit, or the plain sum."""
     time_limit: int = 0
     """Steps after which an episode is cut off; 0: the environment's own limit."""
+    share_memory: bool = False
+    """Finetuning on Linux: keep the replay's offline rows in a file in the temporary folder, which all learners on a
+    machine map, instead of a copy in each (docs/operations.md). Same bits either way."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.online.divergence import all_finite, keep_batches
 from m3pc_ray.online.fragments import Fragment
-from m3pc_ray.online.replay_storage import ReplayStorage, best_episodes
+from m3pc_ray.online.offline_data import OfflineData
+from m3pc_ray.online.replay_storage import ReplayStorage
 from m3pc_ray.online.served_weights import served_groups
 from m3pc_ray.training.assemble import Models
 from m3pc_ray.training.btm_trainer import BTMTrainer, schedule_factor
@@ -32,7 +33,6 @@ from m3pc_ray.training.checkpoints import (
 )
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.training.trainer_state import pack_training, restore_multiplier, restore_optimizers
-from m3pc_ray.trajectories.episodes import Trajectories
 
 Arrays = dict[str, np.ndarray]
 
@@ -77,21 +77,16 @@ class WeightLag:
         return {"weight_lag_min": self.smallest, "weight_lag_mean": mean, "weight_lag_max": self.largest}
 
 
-def build_storage(config: RunConfig, models: Models, trajectories: Trajectories, device: torch.device) -> ReplayStorage:
-    """The replay of a run: the best offline episodes, and room for its online steps."""
-    online = config.online
+def build_storage(config: RunConfig, models: Models) -> ReplayStorage:
+    """The replay of a run on the models' device: the best offline episodes, and room for its online steps."""
+    online, device = config.online, models.model.modality_embedding.device
+    offline = OfflineData.of(config, models.description())
     return ReplayStorage(
-        best_episodes(trajectories, online.offline_episodes),
+        offline.rows(min(online.replay_capacity, online.steps), device),
+        offline.row_format,
         models.statistics,
-        scale=config.data.return_scale,
-        time_limit=models.time_limit,
-        segment_length=config.model.segment_length,
-        action_low=models.action_low,
-        action_high=models.action_high,
-        capacity=min(online.replay_capacity, online.steps),
         offline_fraction=online.offline_fraction,
         balanced_after=online.balanced_after,
-        device=device,
     )
 
 
@@ -101,7 +96,7 @@ class Learner:
     Args:
         config: the run's settings.
         models: what is trained, in place.
-        trajectories: the data set the offline part of the replay is chosen from.
+        storage: the replay, without any online step; see `build_storage`.
         tensors, state: a checkpoint's contents; of a pretraining run at first (optimizers, target networks and the
             entropy multiplier go on from there), of this run on resuming.
         evidence: folder for the batches after which training was not finite any more; None: they are not kept.
@@ -111,15 +106,14 @@ class Learner:
         self,
         config: RunConfig,
         models: Models,
-        trajectories: Trajectories,
+        storage: ReplayStorage,
         tensors: Tensors,
         state: dict[str, Any],
         evidence: Path | None = None,
     ) -> None:
-        self.config, self.models = config, models
+        self.config, self.models, self.storage = config, models, storage
         self._evidence = evidence
         device = models.model.modality_embedding.device
-        self.storage = build_storage(config, models, trajectories, device)
         dtype = resolve_precision(config.pretrain.precision, device)
         pretrain = replace(config.pretrain, learning_rate=config.online.btm_learning_rate)
         self.btm_trainer = BTMTrainer(

@@ -8,9 +8,9 @@ from typing import Any
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import value_of, with_settings
 from m3pc_ray.errors import UserError
+from m3pc_ray.online.offline_data import OfflineData
 from m3pc_ray.online.served_weights import SERVED_CRITIC, SERVED_MODEL
 from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
-from m3pc_ray.training.pretraining import load_data
 from m3pc_ray.training.run_folder import RunFolder
 
 FIXED_SETTINGS = ("model.", "critic.hidden_width", "data.return_scale", "data.time_limit")
@@ -56,16 +56,7 @@ def prepare(source: RunFolder, out: str | Path, config: RunConfig, overwrite: bo
     models = state["models"]
     if config.online.guide == "critic" and state["critic_updates"] == 0:
         raise UserError(f"online.guide is critic, but {source.path} has no trained critic; use --online.guide return")
-    trajectories = load_data(config)
-    metadata = trajectories.metadata
-    if metadata.environment_id != models["metadata"]["environment_id"]:
-        raise UserError(
-            f"{config.data.dataset} comes from {metadata.environment_id}, {source.path} was trained for "
-            f"{models['metadata']['environment_id']}"
-        )
-    sizes = (models["observation_dim"], models["action_dim"])
-    if (trajectories.observation_dim, trajectories.action_dim) != sizes:
-        raise UserError(f"{config.data.dataset}: observation and action sizes differ from {sizes} of {source.path}")
+    OfflineData.of(config, models).check()
     run = RunFolder.create(out, config, "finetune", overwrite=overwrite)
     kept = ("models", "btm_updates", "critic_updates", "optimizers")
     initial = {"kind": "finetune", "environment_steps": 0, **{name: state[name] for name in kept}}

@@ -21,19 +21,10 @@ from torch import Tensor
 from m3pc_ray.environments.actions import to_model_range
 from m3pc_ray.model.masks import RETURNS
 from m3pc_ray.online.fragments import EpisodeKey, Fragment
-from m3pc_ray.training.columns import Columns
-from m3pc_ray.training.data import transition_arrays
-from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
-from m3pc_ray.trajectories.returns import from_sum, returns_to_go
-from m3pc_ray.trajectories.segments import SegmentIndex
+from m3pc_ray.online.replay_rows import ReplayRows, RowFormat
+from m3pc_ray.trajectories.episodes import EpisodeEnd
+from m3pc_ray.trajectories.returns import from_sum
 from m3pc_ray.trajectories.statistics import Statistics
-
-
-def best_episodes(trajectories: Trajectories, count: int) -> Trajectories:
-    """The `count` episodes of the highest return, in their old order; all where there are no more."""
-    if trajectories.num_episodes <= count:
-        return trajectories
-    return trajectories.select(np.sort(trajectories.best_first()[:count]))
 
 
 @dataclass
@@ -48,49 +39,32 @@ class ReplayStorage:
     """Offline episodes, which stay, and online steps, first in, first out.
 
     Args:
-        offline: episodes that stay in the replay, see `best_episodes`.
+        rows: the offline rows and room for the ring; they belong to this storage, which lives on their device.
+        row_format: how the offline rows were made, and online ones will be.
         statistics: normalisation of the trajectory model.
-        scale, time_limit: what a returns-to-go token holds, see `trajectories.returns`.
-        segment_length: T.
-        action_low, action_high: (action_dim,) bounds of the environment; fragments hold actions within them.
-        capacity: online steps kept.
         offline_fraction: share of offline transitions in a critic batch from `balanced_after` online steps on.
         balanced_after: online steps before which transitions are drawn from all data alike.
-        device: where the arrays live.
     """
 
     def __init__(
         self,
-        offline: Trajectories,
+        rows: ReplayRows,
+        row_format: RowFormat,
         statistics: Statistics,
         *,
-        scale: str,
-        time_limit: int,
-        segment_length: int,
-        action_low: NDArray[np.float32],
-        action_high: NDArray[np.float32],
-        capacity: int,
         offline_fraction: float,
         balanced_after: int,
-        device: torch.device | str = "cpu",
     ) -> None:
-        self.scale, self.time_limit, self.segment_length = scale, time_limit, segment_length
-        self.capacity, self.offline_fraction, self.balanced_after = capacity, offline_fraction, balanced_after
-        self.device = torch.device(device)
-        self._action_low, self._action_high = action_low, action_high
+        self._rows, self._format = rows, row_format
+        self.capacity = capacity = rows.capacity
+        """Online steps kept."""
+        self.offline_steps, self.device = rows.offline_steps, rows.steps.device
+        self.offline_fraction, self.balanced_after = offline_fraction, balanced_after
         self._statistics = {
             name: torch.as_tensor(values, dtype=torch.float32, device=self.device)
             for name, values in vars(statistics).items()
         }
-        self.offline_steps = offline.num_steps
-        rows = self.offline_steps + capacity
-        # What segments are made of, and what else transitions need: each is read by one gather.
-        widths = {"observations": offline.observation_dim, "actions": offline.action_dim, "rewards": 0, "returns": 0}
-        self._steps = Columns(widths, rows, self.device)
-        self._outcomes = Columns({"next_observations": offline.observation_dim, "terminated": 0}, rows, self.device)
-        self._returns_known = torch.zeros(rows, dtype=torch.bool, device=self.device)
-        self._all_returns_known = True
-        self._load_offline(offline)
+        self._all_returns_known = bool(rows.returns_known[: rows.offline_steps].all())
         self.arrived = 0  # online steps ever
         self._open: dict[EpisodeKey, _OpenEpisode] = {}
         # Among the 2 x capacity entries pushed last are all those whose rows are still in the ring: an entry is pushed
@@ -117,7 +91,7 @@ class ReplayStorage:
 
     def column(self, name: str) -> Tensor:
         """All rows of one column, offline ones first; a view."""
-        return (self._steps if name in self._steps.widths else self._outcomes)[name]
+        return (self._rows.steps if name in self._rows.steps.widths else self._rows.outcomes)[name]
 
     def append(self, fragment: Fragment) -> None:
         """Take over a fragment; fragments of an episode must come in order."""
@@ -135,20 +109,21 @@ class ReplayStorage:
 
     def sample_transitions(self, rng: np.random.Generator, updates: int, batch_size: int) -> list[dict[str, Tensor]]:
         """`updates` batches of transitions, uniform with replacement, gathered at once."""
-        held, offline = self.online_steps, len(self._offline_transitions)
+        held, offline = self.online_steps, len(self._rows.transitions)
         if held < max(1, self.balanced_after):
             picked = rng.integers(offline + held, size=(updates, batch_size))
             from_offline = picked < offline
             online_rows = self.offline_steps + picked - offline
-            rows = np.where(from_offline, self._offline_transitions[np.where(from_offline, picked, 0)], online_rows)
+            rows = np.where(from_offline, self._rows.transitions[np.where(from_offline, picked, 0)], online_rows)
         else:
             split = round(self.offline_fraction * batch_size)
-            old = self._offline_transitions[rng.integers(offline, size=(updates, split))]
+            old = self._rows.transitions[rng.integers(offline, size=(updates, split))]
             new = self.offline_steps + rng.integers(held, size=(updates, batch_size - split))
             rows = np.concatenate([old, new], axis=1)
         at = torch.as_tensor(rows.reshape(-1), device=self.device)
         gathered = {
-            name: values.split(batch_size) for name, values in (self._steps.take(at) | self._outcomes.take(at)).items()
+            name: values.split(batch_size)
+            for name, values in (self._rows.steps.take(at) | self._rows.outcomes.take(at)).items()
         }
         return [{name: parts[update] for name, parts in gathered.items()} for update in range(updates)]
 
@@ -163,24 +138,24 @@ class ReplayStorage:
     def segment_rows(self, rng: np.random.Generator, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """(rows (count, T), valid (count, T)) of segments drawn uniformly; padding repeats the last real row."""
         self._drop_old_segments()
-        offline = self._offline_index.num_segments
+        offline = self._rows.segments.num_segments
         picked = rng.integers(offline + self.online_segments, size=count)
         while True:  # a segment behind the oldest may be gone already: its episode closed after a younger one did
             gone = np.flatnonzero((picked >= offline) & self._is_gone(self._first_segment + picked - offline))
             if not len(gone):
                 break
             picked[gone] = rng.integers(offline + self.online_segments, size=len(gone))
-        rows = np.empty((count, self.segment_length), dtype=np.int64)
-        valid = np.empty((count, self.segment_length), dtype=bool)
+        rows = np.empty((count, self._format.segment_length), dtype=np.int64)
+        valid = np.empty((count, self._format.segment_length), dtype=bool)
         old = picked < offline
-        rows[old], valid[old] = self._offline_index.rows(picked[old])
+        rows[old], valid[old] = self._rows.segments.rows(picked[old])
         rows[~old], valid[~old] = self._online_rows(self._first_segment + picked[~old] - offline)
         return rows, valid
 
     def gather(self, rows: NDArray[np.int64], valid: NDArray[np.bool_]) -> tuple[dict[str, Tensor], Tensor | None]:
         """Normalised tokens of the rows (B, T), and which exist (B, 4, T); see `sample_segments`."""
         at = torch.as_tensor(rows, device=self.device)
-        values, statistics = self._steps.take(at), self._statistics
+        values, statistics = self._rows.steps.take(at), self._statistics
         tokens = {
             "states": (values["observations"] - statistics["states_mean"]) / statistics["states_std"],
             "returns": (values["returns"].unsqueeze(-1) - statistics["returns_mean"]) / statistics["returns_std"],
@@ -190,19 +165,8 @@ class ReplayStorage:
         if self._all_returns_known and valid.all():
             return tokens, None
         exists = torch.as_tensor(valid.copy(), device=self.device).unsqueeze(1).repeat(1, 4, 1)
-        exists[:, RETURNS] &= self._returns_known[at]
+        exists[:, RETURNS] &= self._rows.returns_known[at]
         return tokens, exists
-
-    def _load_offline(self, offline: Trajectories) -> None:
-        values, known = returns_to_go(offline, self.scale, self.time_limit)
-        arrays, usable = transition_arrays(offline, self._action_low, self._action_high)
-        arrays["returns"] = np.where(known, values, 0.0).astype(np.float32)
-        self._offline_transitions = np.flatnonzero(usable)
-        for name, array in arrays.items():
-            self.column(name)[: self.offline_steps] = torch.as_tensor(array, device=self.device)
-        self._returns_known[: self.offline_steps] = torch.as_tensor(known, device=self.device)
-        self._all_returns_known = bool(known.all())
-        self._offline_index = SegmentIndex(offline, self.segment_length)
 
     def _write(self, fragment: Fragment, arrivals: NDArray[np.int64]) -> None:
         at = torch.as_tensor(self.offline_steps + arrivals % self.capacity, device=self.device)
@@ -211,40 +175,42 @@ class ReplayStorage:
         arrays = {
             "observations": fragment.observations,
             "next_observations": fragment.next_observations(),
-            "actions": to_model_range(fragment.actions, self._action_low, self._action_high),
+            "actions": to_model_range(fragment.actions, self._format.action_low, self._format.action_high),
             "rewards": fragment.rewards,
             "terminated": terminated,
         }
         for name, array in arrays.items():
             self.column(name)[at] = torch.as_tensor(np.array(array), device=self.device)  # Arrow's arrays are read-only
-        self._returns_known[at] = False
+        self._rows.returns_known[at] = False
 
     def _close(self, arrivals: NDArray[np.int64], rewards: NDArray[np.float32], end: EpisodeEnd) -> None:
         """Give an episode its returns, as far as they are known, and make its segments available."""
         kept = arrivals >= self.arrived - self.capacity  # an episode may be longer than what is left of the ring
         sums = np.cumsum(rewards[::-1], dtype=np.float64)[::-1]
-        returns = from_sum(sums, np.arange(len(rewards)), self.scale, self.time_limit).astype(np.float32)[kept]
+        returns = from_sum(sums, np.arange(len(rewards)), self._format.scale, self._format.time_limit).astype(
+            np.float32
+        )[kept]
         arrivals = arrivals[kept]
         if not len(arrivals):
             return
         at = torch.as_tensor(self.offline_steps + arrivals % self.capacity, device=self.device)
         known = end != EpisodeEnd.CUT
         self.column("returns")[at] = torch.as_tensor(returns if known else np.zeros_like(returns), device=self.device)
-        self._returns_known[at] = known
+        self._rows.returns_known[at] = known
         self._all_returns_known &= known
         self._drop_old_segments()  # so that what is pushed overwrites nothing that is still held
         steps, size = len(arrivals), len(self._order)
         self._order[(self._ordered + np.arange(steps)) % size] = arrivals
-        segments = max(1, steps - self.segment_length + 1)
+        segments = max(1, steps - self._format.segment_length + 1)
         slots = (self._next_segment + np.arange(segments)) % size
         self._segment_starts[slots] = self._ordered + np.arange(segments)
-        self._segment_steps[slots] = min(steps, self.segment_length)
+        self._segment_steps[slots] = min(steps, self._format.segment_length)
         self._ordered += steps
         self._next_segment += segments
 
     def _online_rows(self, segments: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         slots = segments % len(self._segment_starts)
-        offsets = np.arange(self.segment_length)
+        offsets = np.arange(self._format.segment_length)
         steps = self._segment_steps[slots, None]
         ordered = self._segment_starts[slots, None] + np.minimum(offsets, steps - 1)
         arrivals = self._order[ordered % len(self._order)]

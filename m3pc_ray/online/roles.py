@@ -7,12 +7,11 @@ from dataclasses import replace
 
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.evaluator import Evaluator
-from m3pc_ray.online.learner import Learner
+from m3pc_ray.online.learner import Learner, build_storage
 from m3pc_ray.online.plan_service import PlanService
 from m3pc_ray.online.served_weights import checkpoint_version
 from m3pc_ray.training.assemble import Models, models_from_checkpoint
 from m3pc_ray.training.checkpoints import load_checkpoint
-from m3pc_ray.training.pretraining import load_data
 from m3pc_ray.training.run_folder import RunFolder
 
 
@@ -21,7 +20,7 @@ def make_learner(run: RunFolder, device: str | None = None) -> Learner:
     config = run.config() if device is None else replace(run.config(), device=device)
     tensors, state = load_checkpoint(run)
     models = models_from_checkpoint(config, tensors, state)
-    return Learner(config, models, load_data(config), tensors, state, evidence=run.path / "diverged")
+    return Learner(config, models, build_storage(config, models), tensors, state, evidence=run.path / "diverged")
 
 
 def make_plan_service(run: RunFolder, device: str | None = None) -> PlanService:

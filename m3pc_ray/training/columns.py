@@ -16,28 +16,40 @@ class Columns:
         widths: column widths by name, in the order in which they lie in memory.
         rows: number of rows; their contents are undefined until they are written.
         device: where the tensor lives.
+        values: (rows, sum of the widths) float32 memory to use, with what it holds; None: new memory.
     """
 
-    def __init__(self, widths: Mapping[str, int], rows: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        rows: int,
+        device: torch.device | str = "cpu",
+        values: Tensor | None = None,
+    ) -> None:
         self.widths = dict(widths)
-        sizes = [max(1, width) for width in widths.values()]
-        self._sizes = sizes
-        self._values = torch.empty((rows, sum(sizes)), dtype=torch.float32, device=device)
+        self._sizes = [max(1, width) for width in widths.values()]
+        shape = (rows, sum(self._sizes))
+        if values is None:
+            values = torch.empty(shape, dtype=torch.float32, device=device)
+        elif values.shape != shape or values.dtype != torch.float32:
+            raise ValueError(f"columns {self.widths} of {rows} rows need float32 {shape}, not {tuple(values.shape)}")
+        self.values = values
+        """The tensor itself."""
 
     @property
     def device(self) -> torch.device:
-        return self._values.device
+        return self.values.device
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self.values)
 
     def __getitem__(self, name: str) -> Tensor:
         """A whole column, a view: writing into it writes into the store."""
-        return self._split(self._values)[name]
+        return self._split(self.values)[name]
 
     def take(self, at: Tensor) -> dict[str, Tensor]:
         """All columns of the rows `at` (...): (..., width) each, or (...); views of one new tensor."""
-        gathered = self._values.index_select(0, at.reshape(-1)).view(*at.shape, -1)
+        gathered = self.values.index_select(0, at.reshape(-1)).view(*at.shape, -1)
         return self._split(gathered)
 
     def _split(self, values: Tensor) -> dict[str, Tensor]:

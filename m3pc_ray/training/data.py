@@ -48,7 +48,7 @@ class SegmentData:
         }
         self.columns = fill_columns(flat, device)
         self.returns_known = torch.as_tensor(known, device=device)
-        self.index = SegmentIndex(trajectories, segment_length)
+        self.index = SegmentIndex.of(trajectories, segment_length)
         self._everything_known = bool(known.all())
 
     def gather(self, rows: np.ndarray, valid: np.ndarray) -> tuple[dict[str, Tensor], Tensor | None]:

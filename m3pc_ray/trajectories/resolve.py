@@ -101,6 +101,22 @@ def read(location: Location, environment: str = "") -> Trajectories:
     return store.read_store(location.path, environment)
 
 
+def identity(reference: str, folder: str = "") -> list[tuple[str, int, int, int, int]]:
+    """What tells a data set's files from any others, without reading them: path, inode, size and times of each, in ns.
+
+    Raises UserError as `load`. A Minari data set that is not on this machine is downloaded.
+    """
+    location = locate(reference, folder)
+    if location.path is None:
+        read(location)
+        location = locate(reference, folder)
+    assert location.path is not None
+    path = location.path.resolve()
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    states = [(file, file.stat()) for file in files]
+    return [(str(file), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for file, state in states]
+
+
 def list_known(folder: str = "") -> list[dict[str, str | bool]]:
     """What can be named, one row each: name, kind, environment, available (on this machine) and path.
 

@@ -18,20 +18,28 @@ class SegmentIndex:
     An episode shorter than T has one segment, padded at the end by its last step. No segment crosses an episode.
     """
 
-    def __init__(self, trajectories: Trajectories, segment_length: int) -> None:
+    def __init__(self, starts: NDArray[np.int64], lasts: NDArray[np.int64], segment_length: int) -> None:
         if segment_length < 1:
             raise ValueError(f"segment_length is {segment_length}; it must be at least 1")
+        self.starts = starts
+        """(segments,) first row of every segment"""
+        self.lasts = lasts
+        """(segments,) last row of its episode"""
         self.segment_length = segment_length
+        self._offsets = np.arange(segment_length)
+
+    @classmethod
+    def of(cls, trajectories: Trajectories, segment_length: int) -> SegmentIndex:
+        """All segments of the episodes."""
         counts = np.maximum(trajectories.lengths - segment_length + 1, 1)  # (episodes,) segments of each episode
         first = np.cumsum(counts) - counts
         within = np.arange(counts.sum()) - np.repeat(first, counts)
-        self._starts = np.repeat(trajectories.episode_starts[:-1], counts) + within  # (segments,) first row
-        self._lasts = np.repeat(trajectories.episode_starts[1:] - 1, counts)  # (segments,) last row of the episode
-        self._offsets = np.arange(segment_length)
+        starts = np.repeat(trajectories.episode_starts[:-1], counts) + within
+        return cls(starts, np.repeat(trajectories.episode_starts[1:] - 1, counts), segment_length)
 
     @property
     def num_segments(self) -> int:
-        return len(self._starts)
+        return len(self.starts)
 
     def sample(self, rng: np.random.Generator, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """(rows (count, T), valid (count, T)): row indices into the flat arrays, drawn with replacement."""
@@ -43,6 +51,6 @@ class SegmentIndex:
 
     def rows(self, segments: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """(rows (count, T), valid (count, T)) of the segments with the given numbers (count,)."""
-        rows = self._starts[segments, None] + self._offsets
-        lasts = self._lasts[segments, None]
+        rows = self.starts[segments, None] + self._offsets
+        lasts = self.lasts[segments, None]
         return np.minimum(rows, lasts), rows <= lasts

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from m3pc_ray.config import OnlineConfig, RunConfig
 from m3pc_ray.diagnosis import memory, resources
@@ -134,15 +133,17 @@ def test_parameters_are_those_of_the_model(trajectories):
     assert counted == expected
 
 
-def test_the_mirror_is_what_the_storage_allocates(trajectories):
+def test_the_mirror_is_what_the_storage_allocates(trajectories, tmp_path):
     from m3pc_ray.online.learner import build_storage
+    from m3pc_ray.trajectories.store import write_store
 
-    config = tiny_config("none")
+    write_store(trajectories, tmp_path / "dataset")
+    config = tiny_config(str(tmp_path / "dataset"))
     config = replace(config, online=replace(config.online, steps=500, replay_capacity=500))
-    storage = build_storage(config, build_models(config, trajectories), trajectories, torch.device("cpu"))
-    arrays = [vars(storage)[name] for name in ("_order", "_segment_starts", "_segment_steps", "_returns_known")]
-    columns = (storage._steps._values, storage._outcomes._values)
-    held = sum(array.nbytes for array in (*arrays, *columns)) + trajectories.num_bytes
+    storage = build_storage(config, build_models(config, trajectories))
+    arrays = [vars(storage)[name] for name in ("_order", "_segment_starts", "_segment_steps")]
+    rows = (storage._rows.returns_known, storage._rows.steps.values, storage._rows.outcomes.values)
+    held = sum(array.nbytes for array in (*arrays, *rows)) + trajectories.num_bytes
     assert memory.mirror_bytes(config, trajectories) == held
 
 

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m3pc_ray.online.fragments import EpisodeKey, Fragment
-from m3pc_ray.online.replay_storage import ReplayStorage, best_episodes
+from m3pc_ray.online.replay_rows import RowFormat, best_episodes, fill_rows
+from m3pc_ray.online.replay_storage import ReplayStorage
 from m3pc_ray.trajectories.episodes import DatasetMetadata, EpisodeEnd, Trajectories
 from m3pc_ray.trajectories.statistics import Statistics
 from tests.online.factory import make_fragment
 
 T, TIME_LIMIT = 4, 50
-LOW, HIGH = np.array([-3.0, -3.0], np.float32), np.array([3.0, 3.0], np.float32)
+FORMAT = RowFormat("average", TIME_LIMIT, T, np.full(2, -3.0, np.float32), np.full(2, 3.0, np.float32))
 STATISTICS = Statistics(
     *(np.asarray(values, np.float32) for values in ([0.1, 0.2, 0.3], [1, 2, 3], [0.5], [2.0], [0.25], [0.5]))
 )
@@ -37,18 +38,8 @@ def offline_episodes() -> Trajectories:
 
 
 def storage(capacity: int = 40, balanced_after: int = 1000) -> ReplayStorage:
-    return ReplayStorage(
-        offline_episodes(),
-        STATISTICS,
-        scale="average",
-        time_limit=TIME_LIMIT,
-        segment_length=T,
-        action_low=LOW,
-        action_high=HIGH,
-        capacity=capacity,
-        offline_fraction=0.5,
-        balanced_after=balanced_after,
-    )
+    rows = fill_rows(offline_episodes(), FORMAT, capacity)
+    return ReplayStorage(rows, FORMAT, STATISTICS, offline_fraction=0.5, balanced_after=balanced_after)
 
 
 class SlowStorage:

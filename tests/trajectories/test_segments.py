@@ -15,7 +15,7 @@ SEGMENT_LENGTH = st.integers(1, 10)
 @settings(max_examples=150, deadline=None)
 def test_a_sampled_segment_is_consecutive_steps_of_one_episode(lengths, segment_length, seed):
     data = make_trajectories(lengths)
-    rows, valid = SegmentIndex(data, segment_length).sample(np.random.default_rng(seed), 64)
+    rows, valid = SegmentIndex.of(data, segment_length).sample(np.random.default_rng(seed), 64)
     assert rows.shape == valid.shape == (64, segment_length)
     episode_of_row = np.repeat(np.arange(len(lengths)), lengths)
     episodes = episode_of_row[rows]  # raises for a row that does not exist
@@ -33,7 +33,7 @@ def test_a_sampled_segment_is_consecutive_steps_of_one_episode(lengths, segment_
 @settings(max_examples=100, deadline=None)
 def test_every_start_position_is_one_segment(lengths, segment_length):
     data = make_trajectories(lengths)
-    index = SegmentIndex(data, segment_length)
+    index = SegmentIndex.of(data, segment_length)
     rows, _ = index.all_segments()
     expected = [
         start + offset
@@ -45,7 +45,7 @@ def test_every_start_position_is_one_segment(lengths, segment_length):
 
 
 def test_start_positions_are_drawn_uniformly():
-    index = SegmentIndex(make_trajectories([12, 3, 8]), 8)  # 5 + 1 + 1 segments
+    index = SegmentIndex.of(make_trajectories([12, 3, 8]), 8)  # 5 + 1 + 1 segments
     rows, _ = index.sample(np.random.default_rng(0), 70_000)
     starts, counts = np.unique(rows[:, 0], return_counts=True)
     assert starts.tolist() == [0, 1, 2, 3, 4, 12, 15]
@@ -53,7 +53,7 @@ def test_start_positions_are_drawn_uniformly():
 
 
 def test_the_same_generator_draws_the_same_segments():
-    index = SegmentIndex(make_trajectories([30, 40]), 8)
+    index = SegmentIndex.of(make_trajectories([30, 40]), 8)
     first, _ = index.sample(np.random.default_rng(7), 100)
     second, _ = index.sample(np.random.default_rng(7), 100)
     np.testing.assert_array_equal(first, second)
