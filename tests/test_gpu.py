@@ -6,12 +6,15 @@ import torch
 
 from m3pc_ray.config import CriticConfig, MaskConfig, PlannerConfig, PretrainConfig
 from m3pc_ray.critic.trainer import IQLTrainer
+from m3pc_ray.online.replay_rows import RowFormat, fill_rows
+from m3pc_ray.online.shared_rows import map_rows, write_rows
 from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.training.btm_trainer import BTMTrainer
 from tests.critic.test_iql import make_batch
 from tests.critic.test_iql import make_critic as make_trained_critic
 from tests.model.factory import make_model as make_network
 from tests.model.factory import make_tokens
+from tests.online.factory import random_episodes
 from tests.planning.factory import make_context, make_critic, make_model, make_prompt
 
 pytestmark = [
@@ -55,3 +58,15 @@ def test_critic_updates_agree() -> None:
             row = trainer.update(batch)
         losses.append(float(row["q_loss"]))
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_rows_of_a_shared_file_are_copied_to_the_device(tmp_path) -> None:
+    row_format = RowFormat("average", 30, 4, np.full(1, -3.0, np.float32), np.full(1, 3.0, np.float32))
+    here = fill_rows(random_episodes(5), row_format, 0)
+    write_rows(tmp_path / "rows", here)
+    with open(tmp_path / "rows", "rb") as file:
+        there = map_rows(file.fileno(), 4, 1, 4, 10, "cuda")
+    assert there.capacity == 10
+    for one, other in ((here.steps.values, there.steps.values), (here.outcomes.values, there.outcomes.values)):
+        assert torch.equal(other[:-10].cpu(), one)
+    assert torch.equal(there.returns_known.cpu(), torch.cat([here.returns_known, torch.zeros(10, dtype=torch.bool)]))

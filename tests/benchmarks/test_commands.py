@@ -4,8 +4,9 @@ import argparse
 import json
 
 import pytest
+from rich.console import Console
 
-from m3pc_ray.benchmarks import learning, planner
+from m3pc_ray.benchmarks import learning, planner, shared_memory
 from m3pc_ray.benchmarks import precision as bench_precision
 from m3pc_ray.cli import main
 from m3pc_ray.config import RunConfig
@@ -119,6 +120,24 @@ def test_what_recording_costs_and_how_exact_it_is(tmp_path, capsys) -> None:
         assert copies["largest_difference"] <= 1e-5 * max(1.0, copies["largest_utility"])
         assert copies["same_choice"] == 1.0
     assert "bytes/step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "learners", [pytest.param([], id="sampling"), pytest.param([1, 2], id="learners", marks=pytest.mark.slow)]
+)
+def test_learners_that_share_memory(learners, tmp_path, capsys) -> None:
+    """The learners are slow: each is a process of its own."""
+    write_store(random_hopper_episodes(), tmp_path / "data")
+    arguments = argparse.Namespace(datasets=[str(tmp_path / "data")], learners=learners, quick=True)
+    *side_by_side, sampling = shared_memory.measure(arguments, lambda _: None)
+    assert sampling["rows_mb"] > 0
+    assert min(sampling[f"{label}_transitions_us"] for label in shared_memory.SHARED.values()) > 0
+    assert [row["case"] for row in side_by_side] == [f"data x {count}" for count in learners]
+    for row in side_by_side:
+        assert min(row["own_pss_mb"], row["shared_pss_mb"]) > 50
+        assert row["shared_storage_s"] > 0
+    Console().print(shared_memory.table([*side_by_side, sampling]))
+    assert "transitions µs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("encoder", ["full", "causal"])

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from m3pc_ray.cli import main
+from m3pc_ray.errors import UserError
+from m3pc_ray.training.pretraining import load_data
 from m3pc_ray.training.run_folder import RunFolder
 from tests.tiny_run import make_tiny_run
 
@@ -44,6 +46,13 @@ def test_other_planner_settings_leave_the_summary_alone(run: RunFolder, tmp_path
     (row,) = json.loads(target.read_text())["rows"]
     assert (row["num_candidates"], row["utility_sharpness"]) == (3, 2.0)
     assert run.summary()["scores"] == before
+
+
+def test_evaluating_reads_no_data_set(tmp_path: Path) -> None:
+    run = make_tiny_run(tmp_path / "run")
+    with pytest.raises(UserError, match="no such file, folder or data set"):
+        load_data(run.config())
+    assert main(["evaluate", "--run", str(run.path), "--planner", "critic", "--episodes", "1"]) == 0
 
 
 def test_without_planner_everything_possible_is_evaluated(tmp_path: Path) -> None:

@@ -72,6 +72,18 @@ def test_a_file_that_is_not_there_or_just_deleted_is_none(folder) -> None:
     os.close(descriptor)
 
 
+def test_a_file_deleted_while_it_is_opened_is_not_taken(folder, monkeypatch) -> None:
+    path, lock = put(folder / "a.rows"), module.fcntl.flock
+
+    def deleted_before(descriptor: int, kind: int) -> None:
+        path.unlink()
+        put(path, "another")
+        lock(descriptor, kind)
+
+    monkeypatch.setattr(module.fcntl, "flock", deleted_before)
+    assert open_file(path) is None
+
+
 def test_files_that_nobody_used_for_a_day_go_with_the_next_that_is_made(folder) -> None:
     old, young = put(folder / "old.rows", age=UNUSED_SECONDS + 60), put(folder / "young.rows", age=UNUSED_SECONDS - 600)
     held = put(folder / "held.rows", age=2 * UNUSED_SECONDS)
