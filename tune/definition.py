@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,7 +190,8 @@ def trial_settings(sweep: Sweep, settings: Settings, seed: int, baseline: bool =
     """
     merged = {**sweep.settings, **(sweep.baseline if baseline else settings)}
     if sweep.kind == "finetune":
-        return {**merged, "seed": seed}
+        shared = {"data.share_memory": sys.platform == "linux"}  # trials on one machine hold the data set once
+        return {**shared, **merged, "seed": seed}
     first = merged.get("evaluation.seed", RunConfig().evaluation.seed)
     return {**merged, "evaluation.seed": first + SEED_STRIDE * seed}
 
