@@ -142,7 +142,9 @@ def _only_on_loopback(address: str) -> bool:
 
 def share_resources(online: OnlineConfig, use_gpu: bool) -> Resources:
     """Divide the cores and GPUs of the cluster among the roles, see `divide_resources`."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpu_nodes = [node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) > 0]
     available = ray.cluster_resources()
     cores = available.get("CPU", 1.0)
-    largest_node = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=cores)
-    return divide_resources(cores, largest_node, int(available.get("GPU", 0)) if use_gpu else 0, online)
+    largest_node = max((node.get("CPU", 0.0) for node in nodes), default=cores)
+    return divide_resources(cores, largest_node, int(available.get("GPU", 0)) if use_gpu else 0, online, gpu_nodes)

@@ -55,7 +55,7 @@ def check_ray(
     ]
     return rows, Machine(
         cores=tuple(node["cores"] for node in nodes),
-        gpus=gpus,
+        gpus=tuple(node["gpus"] for node in nodes),
         memory_bytes=tuple(node["memory"] for node in nodes),
         object_store_bytes=tuple(node["object_store"] for node in nodes),
         name=place,

@@ -16,6 +16,8 @@ FEW_CORES = 0.25
 """Below this share of the cores wished, roles wait for each other more than they work."""
 MEMORY_WARNING = 0.8
 """Share of the memory from which on the estimate's uncertainty matters."""
+ROLES = ("rollout_worker", "planner", "learner", "replay", "evaluator")
+"""As `Resources` names them."""
 COPIES_IN_STORE = 3
 """Of the weights in the object store at once: being read, newly published, for an evaluation."""
 
@@ -27,7 +29,7 @@ class Machine:
     """What there is to run on; tuples hold one entry a node."""
 
     cores: tuple[float, ...]
-    gpus: float
+    gpus: tuple[float, ...]
     memory_bytes: tuple[float, ...]
     object_store_bytes: tuple[float, ...]
     name: str
@@ -41,9 +43,8 @@ def this_machine(object_store_bytes: float) -> Machine:
 
     available = _available_memory()
     gpus = float(torch.cuda.device_count()) if torch.cuda.is_available() else 0.0
-    return Machine(
-        (float(len(os.sched_getaffinity(0))),), gpus, (available,), (object_store_bytes,), "this machine", True
-    )
+    cores = float(len(os.sched_getaffinity(0)))
+    return Machine((cores,), (gpus,), (available,), (object_store_bytes,), "this machine", True)
 
 
 def check_resources(config: RunConfig, trajectories: Trajectories, machine: Machine) -> list[Row]:
@@ -53,8 +54,9 @@ def check_resources(config: RunConfig, trajectories: Trajectories, machine: Mach
     resources = divide_resources(
         cores=sum(machine.cores),
         largest_node=max(machine.cores),
-        gpus=int(machine.gpus) if config.device != "cpu" else 0,
+        gpus=int(sum(machine.gpus)) if config.device != "cpu" else 0,
         online=online,
+        gpu_nodes=[cores for cores, gpus in zip(machine.cores, machine.gpus, strict=True) if gpus > 0],
     )
     return [
         _cores(resources, online.rollout_workers, machine),
@@ -63,16 +65,26 @@ def check_resources(config: RunConfig, trajectories: Trajectories, machine: Mach
     ]
 
 
-def place(resources: Resources, rollout_workers: int, nodes: tuple[float, ...]) -> list[list[str]] | None:
-    """Roles of every node, the largest placed first where it fits first; None where one fits nowhere."""
-    requests = [(resources.rollout_worker["num_cpus"], "rollout_worker")] * rollout_workers
-    requests += [(resources.planner["num_cpus"], "planner")] * resources.planners
-    requests += [(getattr(resources, role)["num_cpus"], role) for role in ("learner", "replay", "evaluator")]
-    free, placed = list(nodes), [[] for _ in nodes]  # type: tuple[list[float], list[list[str]]]
-    for cpus, role in sorted(requests, reverse=True):
-        for node, cores in enumerate(free):
-            if cpus <= cores + 1e-9:
+def place(resources: Resources, rollout_workers: int, machine: Machine) -> list[list[str]] | None:
+    """Roles of every node, the largest placed first where it fits first; None where one fits nowhere.
+
+    As Ray does, what needs no GPU goes to nodes without one as long as there is room.
+    """
+    counts = {"rollout_worker": rollout_workers, "planner": resources.planners}
+    shares = {role: getattr(resources, role) for role in ROLES}
+    requests = [
+        (shares[role].get("num_gpus", 0.0), shares[role]["num_cpus"], role)
+        for role in ROLES
+        for _ in range(counts.get(role, 1))
+    ]
+    free, free_gpus = list(machine.cores), list(machine.gpus)
+    placed: list[list[str]] = [[] for _ in free]
+    without_gpus_first = sorted(range(len(free)), key=lambda node: machine.gpus[node] > 0)
+    for gpus, cpus, role in sorted(requests, reverse=True):
+        for node in without_gpus_first:
+            if cpus <= free[node] + 1e-9 and gpus <= free_gpus[node] + 1e-9:
                 free[node] -= cpus
+                free_gpus[node] -= gpus
                 placed[node].append(role)
                 break
         else:
@@ -96,8 +108,8 @@ def _cores(resources: Resources, rollout_workers: int, machine: Machine) -> Row:
         used = ", ".join(
             f"{role} {getattr(resources, role)['num_gpus']:g}" for role in ("planner", "learner", "evaluator")
         )
-        found += f"; {machine.gpus:g} GPUs: shares {used}"
-    if place(resources, rollout_workers, machine.cores) is None:
+        found += f"; {sum(machine.gpus):g} GPUs: shares {used}"
+    if place(resources, rollout_workers, machine) is None:
         largest = max([("rollout workers", worker), ("planner", planner), *shares.items()], key=lambda item: item[1])
         advice = (
             f"{largest[0]} asks for {largest[1]:g} cores, the largest node has {max(machine.cores):g}: lower "
@@ -115,7 +127,7 @@ def _memory(
     workers = config.online.rollout_workers
     items = {item.role: item for item in memory.estimate(config, trajectories, parameters)}
     everyone = [*items, *["rollout_worker"] * (workers - 1), *["planner"] * (resources.planners - 1)]
-    placed = place(resources, workers, machine.cores) or [everyone]
+    placed = place(resources, workers, machine) or [everyone]
     base = memory.SHARED_MEGABYTES + memory.RAY_MEGABYTES
     driver = memory.OWN_MEGABYTES["driver"]  # beside the first node's roles, where it usually is
     needed = [

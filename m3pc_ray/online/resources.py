@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from m3pc_ray.config import OnlineConfig
@@ -40,19 +41,23 @@ def default_learner_threads(largest_node: float) -> int:
     return max(1, min(MOST_LEARNER_THREADS, int(largest_node) // 2))
 
 
-def divide_resources(cores: float, largest_node: float, gpus: int, online: OnlineConfig) -> Resources:
+def divide_resources(
+    cores: float, largest_node: float, gpus: int, online: OnlineConfig, gpu_nodes: Sequence[float] = ()
+) -> Resources:
     """Divide a cluster: a core a role and more for the learner where there are enough, fractions of them elsewhere.
 
     One GPU is shared by planner, learner and evaluator. Of several, learner and evaluator share one and the planners
-    have the others.
+    have the others. These roles can only be where a GPU is: they ask for no more cores than the nodes with GPUs have.
 
     Args:
         cores: of all nodes together.
         largest_node: cores of the node that has most of them.
         gpus: GPUs to use.
         online: `rollout_workers`, `worker_cpus`, `planners` and `threads` count here.
+        gpu_nodes: cores of every node that has a GPU; empty: of every node.
     """
-    threads = online.threads or default_learner_threads(largest_node)
+    nodes_with_gpus = list(gpu_nodes) if gpus else []
+    threads = online.threads or default_learner_threads(min(nodes_with_gpus, default=largest_node))
     planners = online.planners or max(1, gpus - 1)
     wishes = {**CORES_WISHED, "learner": float(threads)}
     if online.worker_cpus:
@@ -60,9 +65,16 @@ def divide_resources(cores: float, largest_node: float, gpus: int, online: Onlin
     counts = {"rollout_worker": online.rollout_workers, "planner": planners}
     wished = sum(wish * counts.get(role, 1) for role, wish in wishes.items())
     scale = min(1.0, CORES_GIVEN * cores / wished)
-    # Above one, Ray takes whole cores only.
+    gpu_scale = scale
+    if nodes_with_gpus:
+        beside_each_other = wishes["learner"] + wishes["evaluator"]  # they share a GPU
+        gpu_scale = min(
+            scale,
+            CORES_GIVEN * min(nodes_with_gpus) / beside_each_other,
+            CORES_GIVEN * sum(nodes_with_gpus) / (beside_each_other + planners * wishes["planner"]),
+        )
     shares: dict[str, dict[str, float]] = {
-        role: {"num_cpus": float(int(wish * scale)) if wish * scale > 1 else int(wish * scale * 1000) / 1000}
+        role: {"num_cpus": _granted(wish * (gpu_scale if role in GPU_SHARES else scale))}
         for role, wish in wishes.items()
     }
     if online.worker_cpus:
@@ -70,6 +82,11 @@ def divide_resources(cores: float, largest_node: float, gpus: int, online: Onlin
     for role, share in _gpu_shares(gpus, planners).items():
         shares[role]["num_gpus"] = share
     return Resources(**shares, planners=planners, threads=threads, cores_wished=wished)
+
+
+def _granted(cores: float) -> float:
+    """Rounded down to what Ray takes: above one, whole cores only."""
+    return float(int(cores)) if cores > 1 else int(cores * 1000) / 1000
 
 
 def _gpu_shares(gpus: int, planners: int) -> dict[str, float]:

@@ -19,8 +19,11 @@ def trajectories():
 
 
 def machine(*cores: float, gpus: float = 0.0, gibibytes: float = 16.0, store: float = 0.25) -> Machine:
+    """GPUs are the first node's."""
     nodes = len(cores)
-    return Machine(cores, gpus, (gibibytes * GIBIBYTE,) * nodes, (store * GIBIBYTE,) * nodes, "test", nodes == 1)
+    first_has = (gpus, *[0.0] * (nodes - 1))
+    memory_bytes, object_store_bytes = (gibibytes * GIBIBYTE,) * nodes, (store * GIBIBYTE,) * nodes
+    return Machine(cores, first_has, memory_bytes, object_store_bytes, "test", nodes == 1)
 
 
 def with_online(**settings) -> RunConfig:
@@ -88,14 +91,15 @@ def test_a_gpu_is_shared_and_can_be_declined(trajectories):
 
 def test_roles_are_placed_where_they_fit_and_each_once():
     shares = divide_resources(6.0, 2.0, 0, OnlineConfig(rollout_workers=2, threads=1))
-    placed = place(shares, 2, (2.0, 2.0, 2.0))
+    placed = place(shares, 2, machine(2.0, 2.0, 2.0))
     assert placed is not None
     assert sorted(role for roles in placed for role in roles) == [
         "evaluator", "learner", "planner", "replay", "rollout_worker", "rollout_worker",
     ]  # fmt: skip
     for roles in placed:
         assert sum(getattr(shares, role)["num_cpus"] for role in roles) <= 2.0
-    assert place(divide_resources(6.0, 2.0, 0, OnlineConfig(rollout_workers=2, threads=8)), 2, (2.0, 2.0, 2.0)) is None
+    shares = divide_resources(6.0, 2.0, 0, OnlineConfig(rollout_workers=2, threads=8))
+    assert place(shares, 2, machine(2.0, 2.0, 2.0)) is None
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7, 50])
@@ -116,6 +120,31 @@ def test_several_gpus_are_all_used_and_none_is_given_twice(gpus, planners):
     assert shares.learner["num_gpus"] + shares.evaluator["num_gpus"] <= 1.0
     assert shares.planners * shares.planner["num_gpus"] <= gpus - 1
     assert shares.planner["num_gpus"] > 0.3  # more than a planner has of a single one
+
+
+@pytest.mark.parametrize("workers", [4, 64])
+@pytest.mark.parametrize("gpu_cores", [1.0, 2.0, 4.0, 8.0, 64.0])
+@pytest.mark.parametrize("gpus", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("others", [(), (16.0,) * 4, (96.0,)])
+def test_roles_with_a_gpu_fit_on_the_node_that_has_it(workers, gpu_cores, gpus, others):
+    mixed = machine(gpu_cores, *others, gpus=gpus)
+    online = OnlineConfig(rollout_workers=workers)
+    shares = divide_resources(sum(mixed.cores), max(mixed.cores), int(gpus), online, [gpu_cores])
+    placed = place(shares, workers, mixed)
+    assert placed is not None
+    assert set(placed[0]) >= {"learner", "evaluator", "planner"}
+    assert placed[0].count("planner") == shares.planners
+    if others == (96.0,):  # as long as there is room, what needs no GPU leaves its node alone
+        assert "rollout_worker" not in placed[0]
+
+
+def test_equal_nodes_with_a_gpu_each_have_learner_and_planners_apart():
+    mixed = Machine((4.0, 4.0, 64.0), (1.0, 1.0, 0.0), (1.0,) * 3, (1.0,) * 3, "test", False)
+    shares = divide_resources(72.0, 64.0, 2, OnlineConfig(rollout_workers=32), [4.0, 4.0])
+    assert shares.threads == 2  # half the cores of a node with a GPU, not of the largest
+    placed = place(shares, 32, mixed)
+    assert placed is not None
+    assert sorted(placed[:2]) == [["learner", "evaluator"], ["planner"]]
 
 
 def test_planners_share_the_only_gpu_and_workers_reserve_what_is_asked():
