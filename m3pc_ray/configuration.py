@@ -96,6 +96,17 @@ def load_config(path: str | Path | None, overrides: dict[str, str] | None = None
     return _assemble(values)
 
 
+def given_settings(path: str | Path) -> dict[str, Any]:
+    """The settings that a YAML file names, includes and all: dotted name -> value, checked to be settings.
+
+    Raises UserError as `load_config` does.
+    """
+    values: dict[str, tuple[Any, str]] = {}
+    _read_file(find_config(path), values, ())
+    _assemble(values)
+    return {name: value for name, (value, _) in values.items()}
+
+
 def from_dict(tree: dict[str, Any], source: str = "configuration") -> RunConfig:
     """Inverse of `to_dict`; missing settings take their defaults. `source` is named in errors."""
     values: dict[str, tuple[Any, str]] = {}
@@ -142,7 +153,7 @@ def find_config(path: str | Path) -> Path:
     for candidate in (given, given.with_name(given.name + ".yaml"), shipped / f"{name}.yaml"):
         if candidate.is_file():
             return candidate
-    names = sorted(str(found.relative_to(shipped).with_suffix("")) for found in shipped.rglob("*.yaml"))
+    names = [str(found.relative_to(shipped).with_suffix("")) for found in shipped_settings()]
     raise UserError(f"{path}: no such configuration file{_suggestion(name, names, ', '.join(names))}")
 
 
@@ -150,6 +161,12 @@ def shipped_configs() -> Path:
     """The folder of configuration files: inside the installed package, or `configs/` of a clone."""
     installed = Path(__file__).parent / "configs"
     return installed if installed.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def shipped_settings() -> list[Path]:
+    """The shipped files that hold settings; those in `cluster/` are Ray's and Kubernetes'."""
+    folder = shipped_configs()
+    return sorted(path for path in folder.rglob("*.yaml") if path.parent != folder / "cluster")
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, sections: typing.Sequence[str] | None = None) -> None:

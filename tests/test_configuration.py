@@ -17,6 +17,7 @@ from m3pc_ray.configuration import (
     given_overrides,
     load_config,
     shipped_configs,
+    shipped_settings,
     to_dict,
     to_yaml,
     with_settings,
@@ -207,7 +208,7 @@ def test_help_shows_docstrings_and_defaults_of_the_sections_asked_for():
     assert "--model.width" not in text
 
 
-@pytest.mark.parametrize("path", sorted(shipped_configs().rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", shipped_settings(), ids=lambda path: path.stem)
 def test_shipped_configurations_are_valid(path):
     assert load_config(path) is not None
 

@@ -18,6 +18,7 @@ that every other command takes like a pretrained one.
 
   m3pc finetune --run runs/hopper --out runs/hopper-online --rollout-workers 2 --steps 20000
   m3pc finetune --run runs/hopper --out runs/hopper-online --steps 20000 --online.guide return
+  m3pc finetune --run runs/hopper --out runs/hopper-online --config configs/online/workers_64.yaml
   m3pc finetune --run runs/hopper --out runs/hopper-serial --steps 2000 --serial     (one process, reproducible)
 
 Joins the Ray cluster of RAY_ADDRESS; without it a local one is started and closed again.
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", required=True, metavar="RUN", help="pretrained run to start from")
     parser.add_argument("--out", required=True, metavar="RUN2", help="run folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run at --out")
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings to change; options win over it")
     parser.add_argument("--dataset", help="data set of the replay's offline part (default: the run's own)")
     parser.add_argument("--steps", type=int, help="environment steps, met exactly (setting online.steps)")
     parser.add_argument("--rollout-workers", type=int, help="rollout workers (setting online.rollout_workers)")
@@ -45,11 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from m3pc_ray.configuration import given_overrides
+    from m3pc_ray.configuration import given_overrides, given_settings
     from m3pc_ray.online.preparation import finetune_config, prepare
     from m3pc_ray.training.run_folder import RunFolder
 
-    overrides = given_overrides(arguments)
+    overrides = {**(given_settings(arguments.config) if arguments.config else {}), **given_overrides(arguments)}
     for name, value in (
         ("data.dataset", arguments.dataset),
         ("online.steps", arguments.steps),

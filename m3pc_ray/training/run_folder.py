@@ -30,6 +30,8 @@ from m3pc_ray.errors import UserError
 RunKind = Literal["pretrain", "finetune"]
 RunStatus = Literal["running", "interrupted", "finished", "failed"]
 _LOGGER = logging.getLogger(__name__)
+JOB_COPIES = "/runtime_resources/working_dir_files/"
+"""Part of the paths of Ray's copies of jobs' working folders."""
 STATUSES: tuple[str, ...] = ("running", "interrupted", "finished", "failed")
 
 
@@ -59,9 +61,10 @@ class RunFolder:
     def create(cls, path: str | Path, config: RunConfig, kind: RunKind, overwrite: bool = False) -> RunFolder:
         """A new run with its configuration and a first summary of status `running`.
 
-        Raises UserError where `path` holds something already (`overwrite` replaces it if it is a run, and only then)
-        or cannot be written.
+        Raises UserError where `path` holds something already (`overwrite` replaces it if it is a run, and only then),
+        cannot be written, or would be deleted with a job of Ray's (`check_kept`).
         """
+        check_kept(path)
         run = cls(path)
         try:
             occupied = run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir()))
@@ -97,7 +100,8 @@ class RunFolder:
         """An existing run. Raises UserError where there is none."""
         run = cls(path)
         if not run.path.is_dir():
-            raise UserError(f"{path}: no such run folder")
+            hint = "; a job sees a copy of the folder it was submitted from, without runs: name an absolute path"
+            raise UserError(f"{path}: no such run folder{hint if _in_upload(run.path) else ''}")
         if not run._is_run():
             raise UserError(f"{path}: not a run of m3pc: it has no readable summary.json")
         return run
@@ -185,6 +189,20 @@ class RunFolder:
             return "kind" in self.summary()
         except UserError:
             return False
+
+
+def check_kept(path: str | Path) -> None:
+    """Raises UserError where results at `path` would be deleted with a job: inside the copy that Ray made for it."""
+    if _in_upload(Path(path).expanduser()):
+        raise UserError(
+            f"{path}: lies in the copy of your folder that Ray made for this job and deletes after it; name an "
+            "absolute path on storage that all nodes share"
+        )
+
+
+def _in_upload(path: Path) -> bool:
+    """Whether a path is where Ray unpacks what `ray job submit --working-dir` has uploaded."""
+    return JOB_COPIES in "/".join(path.resolve().parts)
 
 
 def package_versions() -> dict[str, str]:

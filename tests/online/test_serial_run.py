@@ -223,3 +223,15 @@ def test_a_run_is_never_finetuned_into_itself(pretrained):
     with pytest.raises(UserError, match="that is the run to start from"):
         prepare(pretrained, pretrained.path, pretrained.config(), overwrite=True)
     assert pretrained.summary()["status"] == "finished"
+
+
+def test_settings_come_from_a_file_and_options_win_over_it(pretrained, tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("online:\n  steps: 41\n  start_steps: 7\n")
+    out = tmp_path / "run"
+    words = ["finetune", "--run", str(pretrained.path), "--out", str(out), "--serial", "--config", str(file)]
+    assert main([*words, "--online.start_steps", "9", "--online.evaluation_episodes", "1"]) == 0
+    config = RunFolder.open(out).config()
+    assert (config.online.steps, config.online.start_steps) == (41, 9)
+    assert config.model == pretrained.config().model  # what the file does not name is the run's own
+    assert RunFolder.open(out).summary()["environment_steps"] == 41

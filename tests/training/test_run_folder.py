@@ -27,6 +27,18 @@ def test_a_new_run_holds_its_configuration_and_a_summary(tmp_path):
     assert sorted(entry.name for entry in run.path.iterdir()) == ["checkpoints", "config.yaml", "summary.json"]
 
 
+def test_a_job_s_copy_of_the_working_folder_is_no_place_for_runs(tmp_path, monkeypatch):
+    copy = tmp_path / "session_1" / "runtime_resources" / "working_dir_files" / "_ray_pkg_0"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    with pytest.raises(UserError, match="runs/x: lies in the copy .* name an absolute path"):
+        RunFolder.create("runs/x", CONFIG, "finetune")
+    assert list(copy.iterdir()) == []
+    with pytest.raises(UserError, match="runs/x: no such run folder; a job sees a copy"):
+        RunFolder.open("runs/x")
+    RunFolder.create(tmp_path / "runs" / "x", CONFIG, "finetune")
+
+
 def test_an_existing_run_is_not_overwritten_unasked(tmp_path):
     run = RunFolder.create(tmp_path / "run", CONFIG, "pretrain")
     (run.checkpoints_path / "precious").write_text("x")
