@@ -2,7 +2,7 @@
 # or `make PYTHON=/path/to/python ...`).
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := m3pc_ray actors tune tests benchmarks setup.py
+SOURCES := m3pc_ray actors tune tests benchmarks configs setup.py
 
 .PHONY: setup demo test test-all test-faults format lint type build
 .DEFAULT_GOAL := setup

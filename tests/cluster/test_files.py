@@ -190,15 +190,27 @@ def test_leases_of_64_workers_give_every_environment_several_steps():
 # --- the upload of a job ----------------------------------------------------------------------------------------------
 
 
-def test_the_runtime_environment_is_one_that_ray_takes():
-    fields = yaml.safe_load((FILES / "runtime_env.yaml").read_text(encoding="utf-8"))
+def runtime_environment(name: str) -> dict:
+    return yaml.safe_load((FILES / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_runtime_environments_are_ones_that_ray_takes():
+    fields = runtime_environment("runtime_env")
     runtime_env = RuntimeEnv(**fields)
-    assert runtime_env["config"]["setup_timeout_seconds"] == 1800
     for line in runtime_env["pip"]["packages"]:
         _, _, name = line.partition("${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}")
         assert (ROOT / name.lstrip("/")).exists()
     with pytest.raises(TypeError):
         RuntimeEnv(**{**fields, "pip": 3})
+    RuntimeEnv(**runtime_environment("runtime_env_installed"))
+
+
+def test_a_job_ends_in_order_however_it_was_submitted():
+    _, job = manifests()
+    environments = [runtime_environment("runtime_env"), runtime_environment("runtime_env_installed")]
+    environments.append(yaml.safe_load(job["spec"]["runtimeEnvYAML"]))
+    ends = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "90"}  # an orderly stop takes 60 s at most
+    assert [environment["env_vars"] for environment in environments] == [ends] * 3
 
 
 def test_data_and_runs_stay_out_of_the_upload_and_the_package_does_not(tmp_path):

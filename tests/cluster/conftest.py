@@ -1,0 +1,18 @@
+import pytest
+
+from m3pc_ray.training.run_folder import RunFolder
+from tests.cluster.head import Head
+from tests.online.factory import make_pretrained_run
+
+
+@pytest.fixture(scope="session")
+def head():
+    """One head node for all tests that submit jobs."""
+    with Head() as head:
+        yield head
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory) -> RunFolder:
+    """A tiny pretrained run; tests only read it."""
+    return make_pretrained_run(tmp_path_factory.mktemp("cluster"))
