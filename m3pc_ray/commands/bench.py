@@ -26,11 +26,12 @@ is from what its matrix products alone would take here.
   m3pc bench precision --run runs/hopper --episodes 10
   m3pc bench recording --run runs/hopper
   m3pc bench shared-memory --datasets hopper_medium-v2.hdf5
+  m3pc bench sizing --run runs/hopper --workers 16 64 --planners 1 2
 
-`replay-log`, `scaling`, `million`, `learning`, `budget`, `precision`, `recording` and `shared-memory` print tables of
-their own. Columns of the others: ours, plain: median seconds of one unit of work, ± half the distance between the
-quartiles in percent; ratio: plain / ours; work: arithmetic of the matrix products of ours and plain; floor: what ours
-would take at the device's rate for large matrix products, measured in this run, and how many times that ours takes.
+`replay-log`, `scaling`, `million`, `learning`, `budget`, `precision`, `recording`, `shared-memory` and `sizing` print
+tables of their own. Columns of the others: ours, plain: median seconds of one unit of work, ± half the distance between
+the quartiles in percent; ratio: plain / ours; work: arithmetic of the matrix products of ours and plain; floor: what
+ours would take at the device's rate for large matrix products, measured in this run, and how many times that ours takes.
 docs/performance.md explains them."""
 
 BENCHMARKS = (
@@ -47,6 +48,7 @@ BENCHMARKS = (
     "precision",
     "recording",
     "shared-memory",
+    "sizing",
 )
 
 

@@ -25,8 +25,12 @@ def finetune(source: RunFolder, out: Path, *options: str) -> list[str]:
 
 
 def evaluations(run: RunFolder) -> list[dict]:
-    """What the run measured of itself, but for when."""
-    return [{name: value for name, value in row.items() if name != "time"} for row in read_metrics(run, "evaluation")]
+    """What the run measured of itself, but for when and how fast."""
+    times = ("time", "seconds", "decisions_per_s")
+    return [
+        {name: value for name, value in row.items() if name.rpartition("/")[2] not in times}
+        for row in read_metrics(run, "evaluation")
+    ]
 
 
 def test_a_serial_job_gives_the_bits_of_the_command(head: Head, pretrained, tmp_path):
