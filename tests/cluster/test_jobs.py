@@ -45,13 +45,14 @@ def test_a_serial_job_gives_the_bits_of_the_command(head: Head, pretrained, tmp_
 
 
 def test_a_job_on_ray_takes_the_same_steps_and_updates_and_its_logs_are_followed(head: Head, pretrained, tmp_path):
-    job = head.submit(*finetune(pretrained, tmp_path / "run"), options=INSTALLED)
+    words = finetune(pretrained, tmp_path / "run", "--rollout-workers", "1", "--steps", "103")
+    job = head.submit(*words, options=INSTALLED)
     assert job.returncode == 0, job.stdout
-    assert_exact(RunFolder.open(tmp_path / "run"))
+    assert_exact(RunFolder.open(tmp_path / "run"), 103)
     lines = job.stdout.splitlines()
     seen = [
         next(number for number, line in enumerate(lines) if re.search(pattern, line))
-        for pattern in (r"submitted successfully", r"environment steps \d+ of 203", r"^run: .* 203 steps", r"succeeded")
+        for pattern in (r"submitted successfully", r"environment steps \d+ of 103", r"^run: .* 103 steps", r"succeeded")
     ]
     assert seen == sorted(seen)
 
