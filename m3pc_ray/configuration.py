@@ -164,9 +164,9 @@ def shipped_configs() -> Path:
 
 
 def shipped_settings() -> list[Path]:
-    """The shipped files that hold settings; those in `cluster/` are Ray's and Kubernetes'."""
+    """The shipped files that hold settings: neither sweeps nor what Ray's tools and Kubernetes read."""
     folder = shipped_configs()
-    return sorted(path for path in folder.rglob("*.yaml") if path.parent != folder / "cluster")
+    return sorted(path for path in folder.rglob("*.yaml") if path.parent.name not in ("cluster", "sweeps"))
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, sections: typing.Sequence[str] | None = None) -> None:

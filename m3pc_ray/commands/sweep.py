@@ -45,10 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from m3pc_ray.training.run_folder import check_kept
     from tune.folder import SweepFolder
     from tune.sweep import start_sweep
 
     folder = SweepFolder(arguments.out)
+    if folder.path is not None:
+        check_kept(folder.path)
     return _conclude(folder, lambda: start_sweep(_definition(arguments), folder))
 
 

@@ -30,9 +30,12 @@ class UnknownCommandError(AssertionError):
 
 
 def command_lines(page: Path) -> Iterator[str]:
-    """Lines of the page's fenced blocks, without comments."""
-    for block in re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
-        for line in block.splitlines():
+    """Lines of the page's fenced blocks that name no language, without comments."""
+    inside = None
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            inside = None if inside is not None else line.removeprefix("```")
+        elif inside == "":
             command = re.sub(r"(^|\s)#.*", "", line).strip()
             if command:
                 yield command

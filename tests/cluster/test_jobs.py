@@ -4,6 +4,7 @@ import re
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from m3pc_ray.cli import main
@@ -84,6 +85,23 @@ def test_a_stopped_job_leaves_a_checkpoint_that_another_job_goes_on_from(head: H
     summary = RunFolder.open(path).summary()
     assert summary["status"] == "interrupted"
     assert list_checkpoints(RunFolder.open(path)) == [0, summary["environment_steps"]]
+
+
+@pytest.mark.slow
+def test_a_sweep_is_a_job_too(head: Head, pretrained, tmp_path):
+    definition = tmp_path / "sweep.yaml"
+    definition.write_text("kind: evaluate\nspace:\n  planner.td_lambda: [0, 0.6]\nseeds: [0]\n")
+    words = ("m3pc", "sweep", "--config", str(definition), "--run", str(pretrained.path), "--episodes", "2")
+    job = head.submit(*words, "--out", str(tmp_path / "sweep"), options=INSTALLED)
+    assert job.returncode == 0, job.stdout
+    table = pq.read_table(tmp_path / "sweep" / "results.parquet")
+    rows = table.filter(table["last"]).to_pylist()
+    assert sorted(row["planner.td_lambda"] for row in rows) == [0.0, 0.6]
+    assert {row["status"] for row in rows} == {"finished"}
+    assert all(len(row["returns"]) == 2 for row in rows)
+    misplaced = head.submit(*words, "--out", "sweeps/lambda", options=INSTALLED)
+    assert misplaced.returncode == 1
+    assert "lies in the copy of your folder" in misplaced.stdout
 
 
 def test_without_the_token_no_job_is_taken(head: Head):
