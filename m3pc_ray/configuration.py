@@ -14,6 +14,7 @@ import difflib
 import functools
 import inspect
 import math
+import operator
 import re
 import types
 import typing
@@ -97,10 +98,7 @@ def load_config(path: str | Path | None, overrides: dict[str, str] | None = None
 
 
 def given_settings(path: str | Path) -> dict[str, Any]:
-    """The settings that a YAML file names, includes and all: dotted name -> value, checked to be settings.
-
-    Raises UserError as `load_config` does.
-    """
+    """The settings that a YAML file names, includes and all: dotted name -> value. Raises as `load_config` does."""
     values: dict[str, tuple[Any, str]] = {}
     _read_file(find_config(path), values, ())
     _assemble(values)
@@ -139,10 +137,7 @@ def with_settings(config: RunConfig, overrides: Mapping[str, Any], source: str =
 
 def value_of(config: RunConfig, name: str) -> Any:
     """The value of a setting, named by its dotted path."""
-    value: Any = config
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
+    return operator.attrgetter(name)(config)
 
 
 def find_config(path: str | Path) -> Path:
@@ -165,8 +160,7 @@ def shipped_configs() -> Path:
 
 def shipped_settings() -> list[Path]:
     """The shipped files that hold settings: neither sweeps nor what Ray's tools and Kubernetes read."""
-    folder = shipped_configs()
-    return sorted(path for path in folder.rglob("*.yaml") if path.parent.name not in ("cluster", "sweeps"))
+    return sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name not in ("cluster", "sweeps"))
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, sections: typing.Sequence[str] | None = None) -> None:
