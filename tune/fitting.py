@@ -31,14 +31,14 @@ def role_bundles(sweep: Sweep, config: RunConfig, nodes: Nodes) -> RoleBundles:
     """
     cores, largest = sum(node["CPU"] for node in nodes), max(node["CPU"] for node in nodes)
     gpus = sweep.trial_gpus if config.device != "cpu" else 0
+    gpu_nodes = [node["CPU"] for node in nodes if node["GPU"] > 0]
     if sweep.trial_cpus:
-        share = sweep.trial_cpus
+        share, largest = sweep.trial_cpus, min(sweep.trial_cpus, largest)
     else:
-        wished = divide_resources(math.inf, largest, gpus, config.online).cores_wished
+        wished = divide_resources(math.inf, largest, gpus, config.online, gpu_nodes).cores_wished
         share = min(cores, math.ceil(wished / CORES_GIVEN))
-    return RoleBundles(
-        divide_resources(share, min(share, largest), gpus, config.online), config.online.rollout_workers, share
-    )
+    shares = divide_resources(share, largest, gpus, config.online, gpu_nodes)
+    return RoleBundles(shares, config.online.rollout_workers, share)
 
 
 def trial_bundles(sweep: Sweep, config: RunConfig, nodes: Nodes) -> list[Bundle]:

@@ -61,10 +61,6 @@ class SweepFolder:
         """What any process on any node finds it by: an absolute path, or the address."""
         return str(self.path) if self.path is not None else self.name
 
-    def inside(self, name: str) -> str:
-        """Address of something in it."""
-        return posixpath.join(self.address.rstrip("/"), name)
-
     def location(self, name: str) -> str:
         """Path of a file within `filesystem`."""
         return posixpath.join(self._root, name)

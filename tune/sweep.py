@@ -160,8 +160,6 @@ class SweepRun:
             return str(trial.config["trial"].get("name", trial.trial_id))
 
         population = sweep.scheduler.name == "pbt"
-        sitting = f"tune/{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        storage, _, experiment = self.folder.inside(sitting).rpartition("/")
         tuner = Tuner(
             ray.tune.with_resources(trainable, resources),
             param_space=space,
@@ -175,8 +173,9 @@ class SweepRun:
                 **options,
             ),
             run_config=TuneRunConfig(
-                name=experiment,
-                storage_path=storage,
+                name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
+                storage_path=self.folder.location("tune"),
+                storage_filesystem=None if self.folder.path is not None else self.folder.filesystem,
                 failure_config=FailureConfig(max_failures=sweep.max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=None if population else 1),
                 callbacks=[recorder, *logging_callbacks(sweep, self.sources[0].config)],

@@ -31,7 +31,7 @@ is from what its matrix products alone would take here.
 `replay-log`, `scaling`, `million`, `learning`, `budget`, `precision`, `recording`, `shared-memory` and `sizing` print
 tables of their own. Columns of the others: ours, plain: median seconds of one unit of work, ± half the distance between
 the quartiles in percent; ratio: plain / ours; work: arithmetic of the matrix products of ours and plain; floor: what
-ours would take at the device's rate for large matrix products, measured in this run, and how many times that ours takes.
+ours would take at the device's rate for large matrix products, measured in this run, and how many times that it takes.
 docs/performance.md explains them."""
 
 BENCHMARKS = (

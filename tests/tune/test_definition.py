@@ -1,0 +1,135 @@
+"""Sweep files: what they say comes back complete, and every mistake is one line that names the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m3pc_ray.configuration import read_yaml, read_yaml_text, shipped_configs, write_yaml
+from m3pc_ray.errors import UserError
+from tune.definition import SEED_STRIDE, Sweep, load_sweep, read_sweep, trial_settings
+
+SHIPPED = sorted((shipped_configs() / "sweeps").glob("*.yaml"))
+
+
+def lambda_sweep(**more: Any) -> dict[str, Any]:
+    return {"kind": "evaluate", "space": {"planner.td_lambda": [0, 0.3]}, **more}
+
+
+def finetune_sweep(**more: Any) -> dict[str, Any]:
+    return {"kind": "finetune", "space": {"online.btm_learning_rate": {"log_uniform": [1e-5, 1e-3]}}, **more}
+
+
+def test_what_is_written_reads_back_equal() -> None:
+    tree = lambda_sweep(
+        seeds=[0, 3],
+        settings={"planner.num_candidates": 64},
+        baseline={"label": "no planning", "settings": {"planner.guide": "none"}},
+        runs=["/runs/hopper"],
+        trial_cpus=0.5,
+    )
+    sweep = read_sweep(tree, "file")
+    again = read_sweep(read_yaml_text(write_yaml(sweep.described()).encode(), "text"), "text")
+    assert again == sweep
+    assert sweep.baseline_label == "no planning"
+    assert sweep.settings == {"planner.num_candidates": 64}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_sweeps_are_sound(path: Path) -> None:
+    sweep = load_sweep(path)
+    assert sweep.name == path.stem
+    assert sweep.seeds
+    assert read_sweep(sweep.described(), "described") == sweep
+
+
+def test_the_sweeps_of_the_paper_are_shipped() -> None:
+    values = [0, 0.1, 0.3, 0.5, 0.6, 0.7, 0.9]
+    figure_12 = load_sweep(shipped_configs() / "sweeps/lambda_finetune.yaml")
+    assert figure_12.kind == "finetune"
+    assert [setting["planner.td_lambda"] for setting in figure_12.combinations()] == values
+    assert figure_12.report_steps == (100_000, 500_000, 1_000_000)
+    assert figure_12.baseline == {"online.guide": "none", "planner.guide": "none"}
+    at_test_time = load_sweep(shipped_configs() / "sweeps/lambda.yaml")
+    assert at_test_time.kind == "evaluate"
+    assert [setting["planner.td_lambda"] for setting in at_test_time.combinations()] == values
+    names = {path.stem for path in SHIPPED}
+    assert {"temperature", "lambda_temperature", "seeds", "candidates_horizon", "entropy_constraint"} <= names
+    assert read_yaml(shipped_configs() / "sweeps/entropy_constraint.yaml")["kind"] == "finetune"
+
+
+def test_the_command_line_wins() -> None:
+    path = shipped_configs() / "sweeps/lambda.yaml"
+    sweep = load_sweep(path, {"planner.num_candidates": "16"}, {"seeds": [7], "runs": ["a", "b"]})
+    assert sweep.settings["planner.num_candidates"] == 16
+    assert (sweep.seeds, sweep.runs) == ((7,), ("a", "b"))
+
+
+def test_seeds_are_other_episodes_or_other_runs() -> None:
+    evaluate = read_sweep(lambda_sweep(settings={"evaluation.seed": 5}), "file")
+    assert trial_settings(evaluate, {"planner.td_lambda": 0.3}, seed=2) == {
+        "planner.td_lambda": 0.3,
+        "evaluation.seed": 5 + 2 * SEED_STRIDE,
+    }
+    finetune = read_sweep(finetune_sweep(), "file")
+    settings = trial_settings(finetune, {"online.btm_learning_rate": 1e-4}, seed=2)
+    assert settings["seed"] == 2
+    assert settings["online.btm_learning_rate"] == 1e-4
+    assert "evaluation.seed" not in settings  # the same episodes for every seed
+
+
+def test_the_baseline_has_its_own_settings() -> None:
+    tree = lambda_sweep(baseline={"settings": {"planner.guide": "none"}}, settings={"planner.num_candidates": 8})
+    settings = trial_settings(read_sweep(tree, "file"), {"planner.td_lambda": 0.3}, seed=0, baseline=True)
+    assert settings == {"planner.num_candidates": 8, "planner.guide": "none", "evaluation.seed": 1000}
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    (lambda_sweep(sedes=[0]), "sedes: no such key of a sweep; did you mean seeds?"),
+    (lambda_sweep(kind="train"), "kind: must be evaluate or finetune, not train"),
+    ({"space": {}}, "kind: must be evaluate or finetune, not nothing"),
+    (lambda_sweep(space={"planner.lambda": [0]}), "planner.lambda: no such setting"),
+    (lambda_sweep(space={"planner.td_lambda": [0, 2]}), "planner.td_lambda: must be in [0, 1], not 2"),
+    (lambda_sweep(space={"planner.td_lambda": ["much"]}), "planner.td_lambda: must be a number, not much"),
+    (lambda_sweep(space={"planner.td_lambda": [0, 0.0]}), "planner.td_lambda: a value is given twice"),
+    (lambda_sweep(space={"planner.td_lambda": {"normal": [0, 1]}}), "must be a list of values or one of grid, choice"),
+    (
+        lambda_sweep(space={"planner.td_lambda": {"uniform": [1, 0]}}),
+        "uniform needs two numbers, the smaller one first",
+    ),
+    (lambda_sweep(space={"planner.td_lambda": {"log_uniform": [0, 1]}}), "log_uniform needs bounds above 0"),
+    (lambda_sweep(space={"model.width": [64]}), "model.width: takes training to try; kind evaluate takes planner.*"),
+    (lambda_sweep(space={"evaluation.seed": [1, 2]}), "evaluation.seed: seeds are averaged over; list them under"),
+    (lambda_sweep(settings={"planner.td_lambda": 0.5}), "planner.td_lambda: varies and is fixed at once"),
+    (lambda_sweep(seeds=[1, 1]), "seeds: must be different whole numbers from 0 on"),
+    (lambda_sweep(seeds=0), "seeds: must be a list of whole numbers"),
+    (lambda_sweep(samples=4), "samples: nothing in the space is random"),
+    (lambda_sweep(searcher="optuna"), "searcher: optuna suggests; give choice, uniform or log_uniform"),
+    (lambda_sweep(searcher="grid"), "searcher: must be enumerate or optuna, not grid"),
+    (lambda_sweep(scheduler="asha"), "scheduler: asha needs kind finetune"),
+    (lambda_sweep(report_steps=[100]), "report_steps: needs kind finetune"),
+    (lambda_sweep(trial_cpus=-1), "trial_cpus: must be at least 0, not -1"),
+    (lambda_sweep(baseline={"setings": {}}), "baseline: setings: must be label or settings"),
+    (lambda_sweep(seeds=[0, 1], settings={"evaluation.episodes": 2000}), "evaluation.episodes: at most 1000 where"),
+    (finetune_sweep(space={"online.steps": [100, 200]}), "online.steps: must be the same for all trials"),
+    (finetune_sweep(space={"online.btm_learning_rate": [1e-4]}, scheduler="pbt"), "scheduler: pbt needs a space of choice"),
+    (finetune_sweep(scheduler={"name": "asha", "grace": 5}), "scheduler: grace: must be one of name, grace_steps"),
+    (finetune_sweep(scheduler={"name": "asha", "reduction_factor": 1}), "reduction_factor must be at least 2"),
+    (finetune_sweep(scheduler="asha", searcher="optuna"), "asha and searcher optuna do not go together"),
+]
+
+
+@pytest.mark.parametrize(("tree", "message"), MISTAKES, ids=[message[:40] for _, message in MISTAKES])
+def test_mistakes_name_the_key(tree: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        read_sweep(tree, "my.yaml")
+    assert str(raised.value).startswith("my.yaml: ")
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_defaults_are_those_of_the_class() -> None:
+    sweep = read_sweep({"name": "x", "kind": "evaluate"}, "file")
+    assert sweep == Sweep("x", "evaluate")
