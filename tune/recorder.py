@@ -6,6 +6,7 @@ import posixpath
 import re
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -96,7 +97,8 @@ def _relative(path: str, folder: SweepFolder) -> str:
 
 def _reason(trial: TuneTrial) -> str:
     """The user's mistake where it was one, else the last line of what was raised."""
-    text = str(trial.get_error() or "")
+    # Tune's own accessor reads a copy of this file that is made later.
+    text = Path(trial.error_file).read_text(errors="replace") if trial.error_file else ""
     mistakes = re.findall(r"UserError: (.*)", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return str(mistakes[-1] if mistakes else lines[-1] if lines else "unknown")

@@ -115,8 +115,8 @@ class ResultsFile:
         """
         row = {**dict.fromkeys(results_schema(self.sweep).names), **trial, **values}
         row |= {"kind": self.sweep.kind, "status": "running", "last": True, "error": ""}
-        same = (row["trial"], row["report_step"])
-        self.rows = [old for old in self.rows if (old["trial"], old["report_step"]) != same]
+        replaced = ((row["trial"], row["report_step"]), (row["trial"], None))  # None: it had failed without a report
+        self.rows = [old for old in self.rows if (old["trial"], old["report_step"]) not in replaced]
         for old in self.rows:
             if old["trial"] == row["trial"]:
                 old["last"] = False

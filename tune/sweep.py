@@ -8,6 +8,7 @@ read again.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -183,8 +184,7 @@ class SweepRun:
             ),
         )
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other output has a box that no verbosity leaves out
-        with _signals_restored(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Consider boosting PBT performance")  # a run's roles are made anew
+        with _signals_restored(), _quiet():
             tuner.fit()
 
     def _config(self, trial: Trial) -> RunConfig:
@@ -250,6 +250,20 @@ def _signals_restored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What went wrong with a trial is said in one line; its traceback is in DIR/tune/<sitting>/<trial>/error.txt."""
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Consider boosting PBT performance")  # the roles of a run are made anew
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -107,12 +108,12 @@ def _conclude(folder: SweepFolder, bring_to_its_end: Callable[[], ResultsFile]) 
     try:
         results = bring_to_its_end()
     except KeyboardInterrupt:
-        print(f"the sweep goes on with `m3pc resume {folder.name}`", file=sys.stderr)
+        print(f"the sweep goes on with `m3pc resume {shlex.quote(folder.name)}`", file=sys.stderr)
         raise
     conclude(folder).print(Console())
     failed = {row["trial"]: row["error"] for row in results.rows if row["status"] == "failed"}
     for trial, error in failed.items():
         print(f"m3pc: trial {trial} failed: {error}", file=sys.stderr)
     if failed:
-        print(f"m3pc: `m3pc resume {folder.name}` tries them again", file=sys.stderr)
+        print(f"m3pc: `m3pc resume {shlex.quote(folder.name)}` tries them again", file=sys.stderr)
     return 1 if failed else 0

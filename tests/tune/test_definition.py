@@ -114,7 +114,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     (lambda_sweep(baseline={"setings": {}}), "baseline: setings: must be label or settings"),
     (lambda_sweep(seeds=[0, 1], settings={"evaluation.episodes": 2000}), "evaluation.episodes: at most 1000 where"),
     (finetune_sweep(space={"online.steps": [100, 200]}), "online.steps: must be the same for all trials"),
-    (finetune_sweep(space={"online.btm_learning_rate": [1e-4]}, scheduler="pbt"), "scheduler: pbt needs a space of choice"),
+    (finetune_sweep(space={"online.btm_learning_rate": [1e-4]}, scheduler="pbt"), "scheduler: pbt needs a space"),
     (finetune_sweep(scheduler={"name": "asha", "grace": 5}), "scheduler: grace: must be one of name, grace_steps"),
     (finetune_sweep(scheduler={"name": "asha", "reduction_factor": 1}), "reduction_factor must be at least 2"),
     (finetune_sweep(scheduler="asha", searcher="optuna"), "asha and searcher optuna do not go together"),
