@@ -25,8 +25,8 @@ FORMAT_VERSION = 1
 ENDED = ("finished", "stopped")
 """Status of trials that are not run again."""
 
-_BEFORE = {"trial": pa.string(), "kind": pa.string(), "baseline": pa.bool_()}
-_AFTER = {
+COLUMNS_BEFORE = {"trial": pa.string(), "kind": pa.string(), "baseline": pa.bool_()}
+COLUMNS_AFTER = {
     "seed": pa.int64(),
     "run": pa.string(),
     "environment": pa.string(),
@@ -75,7 +75,9 @@ def results_schema(sweep: Sweep) -> pa.Schema:
         "baseline_label": sweep.baseline_label,
         "episodes": sweep.settings.get("evaluation.episodes", 0),
     }
-    return pa.schema({**_BEFORE, **varied, **_AFTER}, metadata={METADATA_KEY: json.dumps(metadata).encode()})
+    return pa.schema(
+        {**COLUMNS_BEFORE, **varied, **COLUMNS_AFTER}, metadata={METADATA_KEY: json.dumps(metadata).encode()}
+    )
 
 
 def _type_of(name: str, values: tuple[Any, ...]) -> pa.DataType:

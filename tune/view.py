@@ -86,8 +86,9 @@ class SweepView:
         return Group(Text(title), self._means(), *([self._now()] if self._running else []))
 
     def _means(self) -> Table:
-        table = Table(title="newest scores, mean over seeds", title_justify="left")
-        for name in ("setting", "score", "seeds"):
+        known = any(row["score"] is not None for row in self._results.rows)
+        table = Table(title="newest, mean over seeds", title_justify="left")
+        for name in ("setting", "score" if known else "return", "seeds"):
             table.add_column(name, justify="left" if name == "setting" else "right")
         scores: dict[str, list[float]] = {}
         for row in self._results.rows:

@@ -11,25 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-FIXED = {
-    "trial": pa.string(),
-    "kind": pa.string(),
-    "baseline": pa.bool_(),
-    "seed": pa.int64(),
-    "run": pa.string(),
-    "environment": pa.string(),
-    "dataset": pa.string(),
-    "status": pa.string(),
-    "environment_steps": pa.int64(),
-    "last": pa.bool_(),
-    "planner": pa.string(),
-    "score": pa.float64(),
-    "return": pa.float64(),
-    "scores": pa.list_(pa.float64()),
-    "returns": pa.list_(pa.float64()),
-    "seconds": pa.float64(),
-    "error": pa.string(),
-}
+from tune.results import COLUMNS_AFTER, COLUMNS_BEFORE, FORMAT_VERSION, METADATA_KEY
 
 
 def report(
@@ -76,9 +58,10 @@ def table(
         "baseline": {"planner.guide": "none"},
         "baseline_label": "no planning",
         "episodes": 10,
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
     } | metadata
-    schema = pa.schema(FIXED | dict(varied), metadata={b"m3pc_sweep": json.dumps(described).encode()})
+    columns = COLUMNS_BEFORE | dict(varied) | COLUMNS_AFTER
+    schema = pa.schema(columns, metadata={METADATA_KEY: json.dumps(described).encode()})
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
 
