@@ -225,6 +225,7 @@ class OnlineRun:
         if self._intervals() > self._evaluated_intervals and not asked & {"weights", "evaluate"}:
             self._evaluated_intervals = self._intervals()
             self._ask_for_weights()
+            self._call("checkpoint", "learner", self.learner.checkpoint.remote())  # of the same weights
         due = now - self._last_checkpoint > 60.0 * self.config.online.checkpoint_minutes
         if due and "checkpoint" not in asked:
             self._call("checkpoint", "learner", self.learner.checkpoint.remote())

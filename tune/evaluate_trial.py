@@ -11,7 +11,7 @@ import torch
 from m3pc_ray.agent import Agent
 from m3pc_ray.evaluation.evaluate import evaluate_planners
 from m3pc_ray.training.assemble import load_models
-from tune.plan import open_source, trial_config
+from tune.plan import configuration_of, open_source
 from tune.reporting import TrialContext, report
 
 
@@ -19,9 +19,9 @@ def evaluate_trial(config: dict[str, Any], context: TrialContext) -> None:
     """Play the episodes of one setting and one seed, and report them."""
     trial, started = context.this_trial(config), time.monotonic()
     source = open_source(trial.run)
-    settings = trial_config(context.sweep, source, trial.settings, trial.seed, trial.baseline)
+    settings = configuration_of(context.sweep, source, trial)
     torch.set_num_threads(max(1, int(context.sweep.trial_cpus)))
     models = load_models(source.folder, device=settings.device if context.sweep.trial_gpus else "cpu")
     agent = Agent.from_models(replace(models, config=settings))
     (row,) = evaluate_planners(agent, [settings.planner.guide], settings.evaluation)
-    report(row, report_step=0, seconds=time.monotonic() - started)
+    report(trial, row, report_step=0, seconds=time.monotonic() - started)

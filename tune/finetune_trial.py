@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.training.checkpoints import list_checkpoints
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.run_folder import RunFolder, write_atomically
+from tune.definition import Sweep
 from tune.fitting import role_bundles
 from tune.folder import SweepFolder
-from tune.plan import Source, Trial, open_source, trial_config
+from tune.plan import Source, Trial, configuration_of, open_source
 from tune.reporting import TrialContext, report
 from tune.snapshot import LAST_EVALUATION, continue_copy, copy_run, logged_steps, owner_of
 
@@ -30,7 +31,7 @@ def finetune_trial(config: dict[str, Any], context: TrialContext) -> None:
     """Bring one online run to its end and report every evaluation."""
     trial = context.this_trial(config)
     source = open_source(trial.run)
-    settings = trial_config(context.sweep, source, trial.settings, trial.seed, trial.baseline)
+    settings = configuration_of(context.sweep, source, trial)
     run = take_up(trial, source, settings, context)
     if run.summary()["status"] != "finished":
         _train(run, trial, settings, context)
@@ -76,11 +77,23 @@ def _report(
     """Report one evaluation, with a copy of the run as it is now where these are kept."""
     step = report_step(row["environment_steps"], online)
     if not context.keep_copies:
-        report(row, step, seconds)
+        report(trial, row, step, seconds)
         return
-    with tempfile.TemporaryDirectory(dir=run.path.parent) as directory:
-        copy_run(run, Path(directory) / "copy", trial.name)
-        report(row, step, seconds, ray.tune.Checkpoint.from_directory(str(Path(directory) / "copy")))
+    with _scratch(run.path) as directory:
+        copy_run(run, directory / "copy", trial.name)
+        report(trial, row, step, seconds, ray.tune.Checkpoint.from_directory(str(directory / "copy")))
+
+
+@contextlib.contextmanager
+def _scratch(run: Path) -> Iterator[Path]:
+    """A folder beside the run, for copies; what a killed trial left there is removed."""
+    folder = run.with_name(f".{run.name}.copies")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def report_step(steps: int, online: OnlineConfig) -> int:
@@ -97,10 +110,9 @@ def take_up(trial: Trial, source: Source, settings: RunConfig, context: TrialCon
     Of its own run and a copy of that the one with more steps is taken. A copy of another trial's run, which the best of
     a population hands over, replaces what it has.
     """
-    path = run_path(context.address, trial.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as directory:
-        copy = _copy_to_continue(trial, context, Path(directory) / "copy")
+    path = run_path(context.sweep, context.address, trial.name)
+    with _scratch(path) as directory:
+        copy = _copy_to_continue(trial, context, directory / "copy")
         mine = bool(list_checkpoints(path)) and (path / "summary.json").exists()
         if copy is not None:
             if mine and owner_of(copy) == trial.name and logged_steps(path) >= logged_steps(copy):
@@ -123,10 +135,9 @@ def _copy_to_continue(trial: Trial, context: TrialContext, target: Path) -> Path
     return None
 
 
-def run_path(address: str, trial: str) -> Path:
+def run_path(sweep: Sweep, address: str, trial: str) -> Path:
     """Where the run of a trial is: in the sweep's folder, or in this machine's temporary one where that is no path."""
     folder = SweepFolder(address)
     if folder.path is not None:
         return folder.path / "trials" / trial
-    key = hashlib.sha256(address.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"m3pc-sweep-{key}" / trial
+    return Path(tempfile.gettempdir()) / f"m3pc-sweep-{sweep.identity}" / trial

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.online.resources import CORES_GIVEN, divide_resources
 from tune.definition import Sweep
 
+MOST_ATTEMPTS = 20_000
+"""Placements tried before a trial is taken to fit."""
+_TOLERANCE = 1e-9
 Nodes = list[Bundle]
 """CPU and GPU of every node."""
 
@@ -28,6 +32,9 @@ def role_bundles(sweep: Sweep, config: RunConfig, nodes: Nodes) -> RoleBundles:
     """Bundles of the roles of one online run: its share of the cluster divided among them.
 
     Without `trial_cpus` that is what the roles wish, or all there is.
+
+    Raises:
+        UserError: `online.worker_cpus` is more than `trial_cpus` has room for.
     """
     cores, largest = sum(node["CPU"] for node in nodes), max(node["CPU"] for node in nodes)
     gpus = sweep.trial_gpus if config.device != "cpu" else 0
@@ -38,7 +45,11 @@ def role_bundles(sweep: Sweep, config: RunConfig, nodes: Nodes) -> RoleBundles:
         wished = divide_resources(math.inf, largest, gpus, config.online, gpu_nodes).cores_wished
         share = min(cores, math.ceil(wished / CORES_GIVEN))
     shares = divide_resources(share, largest, gpus, config.online, gpu_nodes)
-    return RoleBundles(shares, config.online.rollout_workers, share)
+    bundles = RoleBundles(shares, config.online.rollout_workers, share)
+    total = sum(bundle["CPU"] for bundle in bundles.bundles())
+    if sweep.trial_cpus and total > sweep.trial_cpus + _TOLERANCE:  # online.worker_cpus is not scaled down
+        raise UserError(f"a trial reserves {_sum(bundles.bundles())}, more than trial_cpus = {sweep.trial_cpus:g}")
+    return bundles
 
 
 def trial_bundles(sweep: Sweep, config: RunConfig, nodes: Nodes) -> list[Bundle]:
@@ -58,19 +69,39 @@ def trial_bundles(sweep: Sweep, config: RunConfig, nodes: Nodes) -> list[Bundle]
 
 def check_fit(bundles: Sequence[Bundle], nodes: Nodes) -> None:
     """Raises UserError where not even an empty cluster has room for the bundles, each on one node."""
-    free = [dict(node) for node in nodes]
-    for bundle in sorted(bundles, key=lambda b: (b.get("GPU", 0.0), b.get("CPU", 0.0)), reverse=True):
-        for node in free:
-            if all(amount <= node.get(name, 0.0) + 1e-9 for name, amount in bundle.items()):
-                for name, amount in bundle.items():
-                    node[name] -= amount
-                break
-        else:
-            raise UserError(
-                f"a trial reserves {_sum(bundles)}; the cluster has {_all(nodes)}, and {_one(bundle)} finds no room on "
-                "any node beside the rest: lower trial_cpus, trial_gpus, online.rollout_workers, online.worker_cpus or "
-                "online.planners, or add nodes"
-            )
+    if can_fit(bundles, nodes):
+        return
+    raise UserError(
+        f"a trial reserves {_sum(bundles)}; the cluster has {_all(nodes)}, which never has room for all of them, each "
+        "on one node: lower trial_cpus, trial_gpus, online.rollout_workers, online.worker_cpus or online.planners, or "
+        "add nodes"
+    )
+
+
+def can_fit(bundles: Sequence[Bundle], nodes: Nodes) -> bool:
+    """Whether an empty cluster may have room for the bundles; False only where it is certain that it has not.
+
+    Tries the largest first, on every kind of node with room, up to `MOST_ATTEMPTS` placements.
+    """
+    total = {name: sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
+    if any(sum(bundle.get(name, 0.0) for bundle in bundles) > total[name] + _TOLERANCE for name in total):
+        return False
+    ordered = sorted(bundles, key=lambda bundle: (bundle.get("GPU", 0.0), bundle.get("CPU", 0.0)), reverse=True)
+    attempts = itertools.count()
+
+    def place(number: int, free: list[tuple[float, float]]) -> bool:
+        if number == len(ordered) or next(attempts) > MOST_ATTEMPTS:
+            return True
+        cpu, gpu = ordered[number].get("CPU", 0.0), ordered[number].get("GPU", 0.0)
+        for node in dict.fromkeys(free):  # nodes with equal room are one case
+            if cpu <= node[0] + _TOLERANCE and gpu <= node[1] + _TOLERANCE:
+                rest = list(free)
+                rest[rest.index(node)] = (node[0] - cpu, node[1] - gpu)
+                if place(number + 1, rest):
+                    return True
+        return False
+
+    return place(0, [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes])
 
 
 def _sum(bundles: Sequence[Bundle]) -> str:

@@ -23,6 +23,8 @@ from m3pc_ray.trajectories.files import replacing
 
 DEFINITION = "sweep.yaml"
 RESULTS = "results.parquet"
+LOCK = ".lock"
+"""Held by the process that runs the sweep, where DIR is a path; `RunFolder.exclusive`."""
 
 _T = TypeVar("_T")
 
@@ -69,7 +71,8 @@ class SweepFolder:
         """Whether there is a file or folder of that name; without one, whether the folder itself holds anything."""
         if not name:
             selector = fs.FileSelector(self._root, allow_not_found=True)
-            return bool(self._do(lambda: self.filesystem.get_file_info(selector), ""))
+            found = self._do(lambda: self.filesystem.get_file_info(selector), "")
+            return any(entry.base_name != LOCK for entry in found)
         found = self._do(lambda: self.filesystem.get_file_info(self.location(name)), name)
         return bool(found.type != fs.FileType.NotFound)
 

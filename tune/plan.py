@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.online.preparation import finetune_config
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
-from tune.definition import Sweep, trial_settings
+from tune.definition import SEED_STRIDE, Sweep, trial_settings
 from tune.space import Settings
 
 
@@ -36,10 +36,8 @@ class Trial:
 
     def row(self) -> dict[str, Any]:
         """What its rows in the results have in common."""
-        described = asdict(self)
-        settings = described.pop("settings")
-        del described["checkpoint"], described["name"]
-        return {"trial": self.name, **described, **settings}
+        where = {"seed": self.seed, "run": self.run, "environment": self.environment, "dataset": self.dataset}
+        return {"trial": self.name, "baseline": self.baseline, **where, **self.settings}
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,14 @@ class Source:
 
     folder: RunFolder
     config: RunConfig
-    environment: str
+    models: dict[str, Any]
+    """`Models.description` of it."""
     has_critic: bool
+
+    @property
+    def environment(self) -> str:
+        """Gymnasium id."""
+        return str(self.models["metadata"]["environment_id"])
 
 
 def open_sources(sweep: Sweep) -> list[Source]:
@@ -80,19 +84,14 @@ def open_source(path: str) -> Source:
     """A pretrained run. Raises UserError where there is none, or it has no complete checkpoint."""
     folder = RunFolder.open(path)
     _, state = load_checkpoint(folder)
-    environment = state["models"]["metadata"]["environment_id"]
-    return Source(folder, folder.config(), environment, state["critic_updates"] > 0)
+    return Source(folder, folder.config(), state["models"], state["critic_updates"] > 0)
 
 
 def replicates(sweep: Sweep, sources: list[Source]) -> list[Replicate]:
     """Every seed with every run, in the order in which they are tried."""
+    data = {str(source.folder.path): _dataset(sweep, source) for source in sources}
     return [
-        Replicate(
-            seed,
-            str(source.folder.path),
-            source.environment,
-            sweep.settings.get("data.dataset", source.config.data.dataset),
-        )
+        Replicate(seed, str(source.folder.path), source.environment, data[str(source.folder.path)])
         for seed in sweep.seeds
         for source in sources
     ]
@@ -106,17 +105,22 @@ def plan_trials(sweep: Sweep, sources: list[Source]) -> list[Trial]:
     Raises:
         UserError: a trial cannot be made: a setting does not go with a run, or with another setting.
     """
-    settings: list[tuple[Settings, bool]] = [({}, True)] if sweep.baseline else []
+    settings: list[tuple[Settings, bool]] = [] if sweep.baseline is None else [({}, True)]
     if sweep.searcher == "enumerate":
         settings += [(combination, False) for combination in sweep.combinations()]
+    if sweep.scheduler.name != "none" and len({source.environment for source in sources}) > 1:
+        raise UserError(f"scheduler: {sweep.scheduler.name} compares trials; all runs must be of one environment")
     for values, baseline in settings:
         for source in sources:
             trial_config(sweep, source, values, sweep.seeds[0], baseline)
     found = [(replicate, values, baseline) for replicate in replicates(sweep, sources) for values, baseline in settings]
-    return [
-        Trial(f"{number:05d}", values, baseline=baseline, **asdict(replicate))
-        for number, (replicate, values, baseline) in enumerate(found)
-    ]
+    trials = []
+    for number, (replicate, values, baseline) in enumerate(found):
+        described = asdict(replicate)
+        if "data.dataset" in values:
+            described["dataset"] = values["data.dataset"]
+        trials.append(Trial(f"{number:05d}", values, baseline=baseline, **described))
+    return trials
 
 
 def trial_config(sweep: Sweep, source: Source, settings: Settings, seed: int, baseline: bool = False) -> RunConfig:
@@ -125,20 +129,52 @@ def trial_config(sweep: Sweep, source: Source, settings: Settings, seed: int, ba
     Raises:
         UserError: it is none, or the run cannot do what it asks for.
     """
-    overrides = trial_settings(sweep, settings, seed, baseline)
+    overrides = trial_settings(sweep, source.config, settings, seed, baseline)
     if sweep.kind == "evaluate":
         config = with_settings(source.config, overrides, "sweep")
         check_guide(config.planner.guide, source.has_critic)
+        if len(sweep.seeds) > 1 and config.evaluation.episodes > SEED_STRIDE:
+            raise UserError(f"evaluation.episodes: at most {SEED_STRIDE} where there are several seeds")
         return config
     config = finetune_config(source.folder, overrides)
     check_guide(config.online.guide, source.has_critic)
     online = config.online
     for step in sweep.report_steps:
-        if not 0 < step <= online.steps or (
-            step < online.steps and (online.evaluate_every == 0 or step % online.evaluate_every)
-        ):
+        between = 0 < step < online.steps and online.evaluate_every > 0 and step % online.evaluate_every == 0
+        if not between and step != online.steps:
             raise UserError(
                 f"report_steps: {step} is no multiple of online.evaluate_every = {online.evaluate_every} up to "
                 f"online.steps = {online.steps}"
             )
     return config
+
+
+def configuration_of(sweep: Sweep, source: Source, trial: Trial) -> RunConfig:
+    """The complete configuration of a trial in whatever folder this process works; raises UserError as `trial_config`.
+
+    The data set is the one that was found when the sweep began.
+    """
+    config = trial_config(sweep, source, trial.settings, trial.seed, trial.baseline)
+    return config if sweep.kind == "evaluate" else with_settings(config, {"data.dataset": trial.dataset}, "sweep")
+
+
+def with_absolute_paths(sweep: Sweep) -> Sweep:
+    """A sweep whose data sets and data folder are found from every working folder."""
+    settings = {name: _absolute(name, value) for name, value in sweep.settings.items()}
+    space = {
+        name: replace(axis, values=tuple(_absolute(name, value) for value in axis.values))
+        for name, axis in sweep.space.items()
+    }
+    return replace(sweep, settings=settings, space=space)
+
+
+def _absolute(name: str, value: Any) -> Any:
+    if name not in ("data.dataset", "data.folder") or not Path(str(value)).expanduser().exists():
+        return value
+    return str(Path(value).expanduser().resolve())
+
+
+def _dataset(sweep: Sweep, source: Source) -> str:
+    """The data set of trials with a run, absolute where it is a path."""
+    named = sweep.settings.get("data.dataset", source.config.data.dataset)
+    return str(_absolute("data.dataset", named))

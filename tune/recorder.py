@@ -6,6 +6,7 @@ import posixpath
 import re
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,7 +17,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from m3pc_ray.config import OnlineConfig
 from tune.folder import SweepFolder
 from tune.plan import Trial
-from tune.reporting import REPORTED, STEPS, TrialContext
+from tune.reporting import REPORTED, SETTINGS, STEPS, TrialContext
 from tune.results import ResultsFile
 from tune.view import SweepView
 
@@ -33,6 +34,8 @@ class Recorder(Callback):
 
     def __init__(self, results: ResultsFile, context: TrialContext, online: OnlineConfig, view: SweepView) -> None:
         self._results, self._context, self._online, self._view = results, context, online, view
+        self.interrupted = False
+        """Whether Ctrl-C was pressed."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles its callbacks for a restore of its own; sweeps resume from their results instead."""
@@ -46,6 +49,7 @@ class Recorder(Callback):
 
         def say(number: int, frame: FrameType | None) -> None:
             signal.signal(signal.SIGINT, heard)
+            self.interrupted = True
             self._view.stopping()
             if callable(heard):
                 heard(number, frame)
@@ -64,7 +68,7 @@ class Recorder(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
-        mine = self.trial(trial)
+        mine = replace(self.trial(trial), settings=result[SETTINGS])
         values = {name: result.get(name) for name in REPORTED}
         self._results.report(mine.row(), {**values, "checkpoint": ""})
         self._view.reported(mine)

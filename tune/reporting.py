@@ -15,8 +15,10 @@ from tune.plan import Replicate, Trial
 
 SCORE = "objective"
 """What schedulers and searchers compare: the mean normalised score, or the mean return where there is none."""
-STEPS = "environment_steps"
-"""The time that schedulers go by."""
+STEPS = "report_step"
+"""The time that schedulers go by: the steps that evaluations were meant for, which are the same for all trials."""
+SETTINGS = "settings"
+"""What the reported score was made with."""
 REPORTED = (
     "report_step",
     "environment_steps",
@@ -64,16 +66,22 @@ class TrialContext:
 
 
 def report(
-    row: Mapping[str, Any], report_step: int, seconds: float, checkpoint: ray.tune.Checkpoint | None = None
+    trial: Trial,
+    row: Mapping[str, Any],
+    report_step: int,
+    seconds: float,
+    checkpoint: ray.tune.Checkpoint | None = None,
 ) -> None:
     """Report one row of an evaluation, see `evaluate_planners`; environment steps 0 where it names none.
+
+    The trial's settings go along: a population changes them in Ray Tune's configuration before the report is recorded.
 
     Returns once Ray Tune has taken it; raises SystemExit where it then wants the trial to end.
     """
     mean = row["return_mean"] if row["score_mean"] is None else row["score_mean"]
     values = {
-        "report_step": report_step,
-        STEPS: row.get("environment_steps", 0),
+        STEPS: report_step,
+        "environment_steps": row.get("environment_steps", 0),
         "planner": row["planner"],
         "score": row["score_mean"],
         "return": row["return_mean"],
@@ -81,5 +89,6 @@ def report(
         "returns": row["returns"],
         "seconds": seconds,
         SCORE: mean,
+        SETTINGS: trial.settings,
     }
     ray.tune.report(values, checkpoint=checkpoint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
@@ -12,11 +12,9 @@ from m3pc_ray.config import OnlineConfig
 from m3pc_ray.configuration import all_settings
 from m3pc_ray.errors import UserError
 from tune.definition import Sweep
+from tune.pending import Tried
 from tune.reporting import SCORE, STEPS
-from tune.space import Axis, Settings
-
-Tried = Sequence[tuple[Settings, float]]
-"""Settings that were tried already, each with its mean score."""
+from tune.space import Axis
 
 
 def make_scheduler(sweep: Sweep, online: OnlineConfig) -> TrialScheduler | None:

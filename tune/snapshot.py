@@ -34,14 +34,15 @@ def copy_run(run: RunFolder, target: Path, owner: str) -> None:
     Raises:
         UserError: the run has no complete checkpoint, or the copy cannot be written.
     """
-    for attempt in range(_ATTEMPTS):
-        try:
-            with replacing(target, overwrite=True) as fresh:
+    with replacing(target, overwrite=True) as fresh:
+        for attempt in range(_ATTEMPTS):
+            try:
                 _copy(run, fresh, owner)
-            return
-        except FileNotFoundError:  # the run removed an old checkpoint meanwhile
-            if attempt == _ATTEMPTS - 1:
-                raise
+                return
+            except (FileNotFoundError, shutil.Error):  # the run removed an old checkpoint meanwhile
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                shutil.rmtree(fresh)
 
 
 def _copy(run: RunFolder, target: Path, owner: str) -> None:

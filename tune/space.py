@@ -115,14 +115,14 @@ def checked_value(name: str, value: Any, source: str) -> Any:
 def combinations(space: Mapping[str, Axis], samples: int, seed: int) -> list[Settings]:
     """Every combination of the grids, each with every one of `samples` draws of the random axes.
 
-    The draws are the same for every point of the grid, so that it is compared on equal terms.
+    The draws are the same for every point of the grid, so that it is compared on equal terms. What is drawn twice, as
+    happens with a choice among few, counts once.
     """
     grids = [axis for axis in space.values() if not axis.is_random]
     random = [axis for axis in space.values() if axis.is_random]
     generator = np.random.RandomState(seed)  # the kind that Ray Tune's domains draw from
-    draws = [{axis.name: _plain(axis.domain().sample(random_state=generator)) for axis in random}]
-    while random and len(draws) < samples:
-        draws.append({axis.name: _plain(axis.domain().sample(random_state=generator)) for axis in random})
+    count = samples if random else 1
+    draws = [{axis.name: _plain(axis.domain().sample(random_state=generator)) for axis in random} for _ in range(count)]
     points = itertools.product(*(axis.values for axis in grids))
     found = []
     for point in points:
@@ -130,7 +130,7 @@ def combinations(space: Mapping[str, Axis], samples: int, seed: int) -> list[Set
         for draw in draws:
             both = fixed | draw
             found.append({name: both[name] for name in space})
-    return found
+    return list({tuple(settings.values()): settings for settings in found}.values())
 
 
 def _plain(value: Any) -> Any:

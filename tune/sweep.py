@@ -10,47 +10,60 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from statistics import fmean
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray.tune
 from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, TuneConfig, Tuner
 from ray.tune import RunConfig as TuneRunConfig
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.search.repeater import TRIAL_INDEX
 
 from actors.cluster import ray_session
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import read_yaml_text, write_yaml
 from m3pc_ray.errors import UserError
+from m3pc_ray.online.offline_data import OfflineData
 from m3pc_ray.training.run_folder import RunFolder
 from tune.callbacks import logging_callbacks
-from tune.definition import Sweep, read_sweep
+from tune.definition import Sweep
 from tune.evaluate_trial import evaluate_trial
 from tune.finetune_trial import finetune_trial
-from tune.fitting import cluster_nodes, trial_bundles
+from tune.fitting import Nodes, cluster_nodes, trial_bundles
 from tune.folder import DEFINITION, SweepFolder
-from tune.plan import Replicate, Source, Trial, open_sources, plan_trials, replicates, trial_config
+from tune.pending import suggested_name, suggestions, tried, unfinished
+from tune.plan import (
+    Source,
+    Trial,
+    configuration_of,
+    open_sources,
+    plan_trials,
+    replicates,
+    trial_config,
+    with_absolute_paths,
+)
 from tune.recorder import Recorder
-from tune.reporting import SCORE, TrialContext
-from tune.results import ENDED, ResultsFile
-from tune.search import Tried, make_scheduler, make_searcher
+from tune.reporting import SCORE, STEPS, TrialContext
+from tune.results import ResultsFile
+from tune.search import make_scheduler, make_searcher
+from tune.sweep_file import read_sweep
 from tune.view import SweepView
 
 TRIALS = {"evaluate": evaluate_trial, "finetune": finetune_trial}
 
 
 def start_sweep(sweep: Sweep, folder: SweepFolder) -> ResultsFile:
-    """Run a new sweep to its end in an empty folder.
+    """Run a new sweep to its end in an empty folder; the folder stays empty where it cannot begin.
 
     Raises:
-        UserError: the folder holds something, a trial cannot be made or can never fit the cluster.
+        UserError: the folder holds something, a trial cannot be made or can never fit the cluster, a data set cannot be
+            read or belongs to another environment.
         KeyboardInterrupt: Ctrl-C; `resume_sweep` goes on.
     """
     if folder.exists(DEFINITION):
@@ -58,23 +71,30 @@ def start_sweep(sweep: Sweep, folder: SweepFolder) -> ResultsFile:
     if folder.exists():
         raise UserError(f"{folder.name}: not empty, so it is not touched; name another folder")
     sources = open_sources(sweep)
-    sweep = replace(sweep, runs=tuple(str(source.folder.path) for source in sources))
-    SweepRun(sweep, folder, sources).check()
-    folder.write(DEFINITION, write_yaml(sweep.described()).encode())
-    return resume_sweep(folder)
+    runs = tuple(str(source.folder.path) for source in sources)
+    sweep = replace(with_absolute_paths(sweep), runs=runs, identity=secrets.token_hex(8))
+    sitting = SweepRun(sweep, folder, sources)
+    with ray_session():
+        sitting.check()
+        with _alone(folder):
+            if folder.exists(DEFINITION):
+                raise UserError(f"{folder.name}: another sweep began there meanwhile; name another folder")
+            folder.write(DEFINITION, write_yaml(sweep.described()).encode())
+            return sitting.run()
 
 
 def resume_sweep(folder: SweepFolder) -> ResultsFile:
     """Go on with a sweep: trials that have ended stay, those that failed or were interrupted are taken up again.
 
     Raises:
-        UserError, KeyboardInterrupt: as for `start_sweep`.
+        UserError: it cannot go on.
+        KeyboardInterrupt: Ctrl-C.
     """
-    sweep = read_sweep(
-        read_yaml_text(folder.read(DEFINITION), f"{folder.name}/{DEFINITION}"), f"{folder.name}/{DEFINITION}"
-    )
+    source = folder.shown(DEFINITION)
+    sweep = read_sweep(read_yaml_text(folder.read(DEFINITION), source), source)
+    sitting = SweepRun(sweep, folder, open_sources(sweep))
     with _alone(folder), ray_session():
-        return SweepRun(sweep, folder, open_sources(sweep)).run()
+        return sitting.run()
 
 
 class SweepRun:
@@ -102,10 +122,22 @@ class SweepRun:
         return len(self.planned) + suggested
 
     def check(self) -> None:
-        """Raises UserError for what can be known to be wrong without a cluster."""
+        """What can be known to be wrong before a trial begins; Ray must be connected.
+
+        Raises:
+            UserError: a trial can never fit the cluster, a data set cannot be read or belongs to another environment,
+                or the scheduler or searcher cannot be made.
+        """
         make_scheduler(self.sweep, self.online)
         if self.sweep.searcher == "optuna":
             make_searcher(self.sweep, 1, [])
+        self._check_fit(self.planned, cluster_nodes())
+        if self.sweep.kind == "finetune":
+            checked = {}
+            for trial in self.planned or self._first_suggestion():
+                checked[trial.run, trial.dataset] = trial
+            for trial in checked.values():
+                OfflineData.of(self._config(trial), self._source(trial).models).check()
 
     def run(self) -> ResultsFile:
         """Bring every trial to its end.
@@ -117,39 +149,50 @@ class SweepRun:
         results = ResultsFile(self.folder, self.sweep)
         keep_copies = self.sweep.scheduler.name == "pbt" or self.folder.path is None
         nodes = cluster_nodes()
-        left = unfinished(self.planned, results)
+        left = unfinished(self.planned, self.replicates, results)
         trials = {trial.name: trial for trial in left}
         context = TrialContext(self.sweep, self.folder.address, self.replicates, nodes, keep_copies, trials)
-        for trial in {str(trial.settings): trial for trial in left}.values():
-            trial_bundles(self.sweep, self._config(trial), nodes)
+        self._check_fit(left, nodes)
         with SweepView(self.sweep, results, self.num_trials) as view:
             recorder = Recorder(results, context, self.online, view)
             if left:
-                self._fit(context, recorder, {"trial": ray.tune.grid_search([_described(trial) for trial in left])})
-                _check_ended(left, results)
-            if self.sweep.searcher == "optuna":
-                self._suggest(context, recorder, results)
+                described = [{"name": trial.name, "settings": trial.settings} for trial in left]
+                self._fit(context, recorder, {"trial": ray.tune.grid_search(described)})
+            made = suggestions(results)
+            if self.sweep.searcher == "optuna" and len(made) < self.sweep.samples:
+                domains = {name: axis.domain() for name, axis in self.sweep.space.items()}
+                self._fit(
+                    context,
+                    recorder,
+                    {"trial": {"settings": domains}},
+                    first_suggestion=max(made, default=-1) + 1,
+                    num_samples=(self.sweep.samples - len(made)) * len(self.replicates),
+                    search_alg=make_searcher(self.sweep, len(self.replicates), tried(self.replicates, results)),
+                )
         return results
 
-    def _suggest(self, context: TrialContext, recorder: Recorder, results: ResultsFile) -> None:
-        """Let the searcher suggest what is left of `samples`."""
-        tried = self._tried(results)
-        if len(tried) >= self.sweep.samples:
-            return
-        domains = {name: axis.domain() for name, axis in self.sweep.space.items()}
-        repetitions = len(self.replicates)
-        self._fit(
-            context,
-            recorder,
-            {"trial": {"settings": domains}},
-            num_samples=(self.sweep.samples - len(tried)) * repetitions,
-            search_alg=make_searcher(self.sweep, repetitions, tried),
-        )
-        if len(self._tried(results)) < self.sweep.samples and not _failed(results):
-            raise KeyboardInterrupt
+    def _check_fit(self, trials: Sequence[Trial], nodes: Nodes) -> None:
+        """Raises UserError where one of the trials, or of the suggestions to come, can never fit."""
+        for trial in {str(trial.settings): trial for trial in (*trials, *self._first_suggestion())}.values():
+            trial_bundles(self.sweep, self._config(trial), nodes)
 
-    def _fit(self, context: TrialContext, recorder: Recorder, space: dict[str, Any], **options: Any) -> None:
-        """Have Ray Tune run the trials of a space."""
+    def _first_suggestion(self) -> list[Trial]:
+        """A trial such as a searcher will suggest: what these reserve and read is the same for all of them."""
+        if self.sweep.searcher != "optuna":
+            return []
+        settings = {name: axis.values[0] for name, axis in self.sweep.space.items()}
+        return [Trial("", settings, **asdict(self.replicates[0]))]
+
+    def _fit(
+        self,
+        context: TrialContext,
+        recorder: Recorder,
+        space: dict[str, Any],
+        first_suggestion: int = 0,
+        **options: Any,
+    ) -> None:
+        """Have Ray Tune run the trials of a space. Raises KeyboardInterrupt after Ctrl-C, which Tune takes for an
+        orderly end."""
         trainable = ray.tune.with_parameters(TRIALS[self.sweep.kind], context=context)
         sweep = self.sweep
 
@@ -157,9 +200,7 @@ class SweepRun:
             settings = self._config(context.trial(config, config["trial"].get("name", "")))
             return PlacementGroupFactory(trial_bundles(sweep, settings, context.nodes))
 
-        def name(trial: TuneTrial) -> str:
-            return str(trial.config["trial"].get("name", trial.trial_id))
-
+        name = TrialNames(first_suggestion)
         population = sweep.scheduler.name == "pbt"
         tuner = Tuner(
             ray.tune.with_resources(trainable, resources),
@@ -179,6 +220,8 @@ class SweepRun:
                 storage_filesystem=None if self.folder.path is not None else self.folder.filesystem,
                 failure_config=FailureConfig(max_failures=sweep.max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=None if population else 1),
+                # A trial that is at its end must not be compared once more, or a population would undo it.
+                stop={STEPS: self.online.steps} if sweep.kind == "finetune" else None,
                 callbacks=[recorder, *logging_callbacks(sweep, self.sources[0].config)],
                 verbose=0,
             ),
@@ -186,57 +229,35 @@ class SweepRun:
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other output has a box that no verbosity leaves out
         with _signals_restored(), _quiet():
             tuner.fit()
+        if recorder.interrupted:
+            raise KeyboardInterrupt
+
+    def _source(self, trial: Trial) -> Source:
+        return next(source for source in self.sources if str(source.folder.path) == trial.run)
 
     def _config(self, trial: Trial) -> RunConfig:
-        source = next(source for source in self.sources if str(source.folder.path) == trial.run)
-        return trial_config(self.sweep, source, trial.settings, trial.seed, trial.baseline)
-
-    def _tried(self, results: ResultsFile) -> Tried:
-        """Suggestions of which every repetition has ended, with their mean score."""
-        scores: dict[tuple, list[float]] = {}
-        for row in results.rows:
-            if row["last"] and not row["baseline"] and row["status"] in ENDED:
-                values = tuple(results.settings(row).values())
-                scores.setdefault(values, []).append(row["return"] if row["score"] is None else row["score"])
-        whole = {values: found for values, found in scores.items() if len(found) >= len(self.replicates)}
-        return [(dict(zip(self.sweep.varied, values, strict=True)), fmean(found)) for values, found in whole.items()]
+        return configuration_of(self.sweep, self._source(trial), trial)
 
 
-def _described(trial: Trial) -> dict[str, Any]:
-    """A trial for Ray Tune."""
-    return {"name": trial.name, "settings": trial.settings}
+class TrialNames:
+    """Names Ray Tune's trials as the sweep does; a searcher's are numbered in the order in which they are made.
 
+    Args:
+        first_suggestion: number of the first that is to come.
+    """
 
-def unfinished(planned: Sequence[Trial], results: ResultsFile) -> list[Trial]:
-    """What of a plan has not ended, as it is to go on; and suggestions of an earlier sitting that have not."""
-    left = [trial for trial in planned if results.status(trial.name) not in ENDED]
-    known = {trial.name for trial in planned}
-    for name in dict.fromkeys(row["trial"] for row in results.rows):
-        if name not in known and results.status(name) not in ENDED:
-            row = next(row for row in results.rows if row["trial"] == name)
-            shared = {key: row[key] for key in Replicate.__annotations__}
-            left.append(Trial(name, results.settings(row), **shared))
-    return [_as_it_stands(trial, results) for trial in left]
+    def __init__(self, first_suggestion: int) -> None:
+        self._suggestion = first_suggestion - 1
+        self._known: dict[str, str] = {}
 
-
-def _as_it_stands(trial: Trial, results: ResultsFile) -> Trial:
-    """With the copy of its run, and the settings that a population has given it since."""
-    newest = results.newest(trial.name)
-    if newest is None:
-        return trial
-    settings = {} if trial.baseline else results.settings(newest)
-    return replace(trial, settings=settings, checkpoint=newest["checkpoint"] or "")
-
-
-def _check_ended(trials: Sequence[Trial], results: ResultsFile) -> None:
-    """Raises KeyboardInterrupt where Ray Tune gave up trials that have neither ended nor failed: it takes Ctrl-C for an
-    orderly end."""
-    if any(results.status(trial.name) not in (*ENDED, "failed") for trial in trials):
-        raise KeyboardInterrupt
-
-
-def _failed(results: ResultsFile) -> bool:
-    return any(row["status"] == "failed" for row in results.rows)
+    def __call__(self, trial: TuneTrial) -> str:
+        if TRIAL_INDEX not in trial.config:
+            return str(trial.config["trial"]["name"])
+        if trial.trial_id not in self._known:
+            repetition = int(trial.config[TRIAL_INDEX])
+            self._suggestion += repetition == 0
+            self._known[trial.trial_id] = suggested_name(self._suggestion, repetition)
+        return self._known[trial.trial_id]
 
 
 @contextlib.contextmanager
@@ -272,5 +293,6 @@ def _alone(folder: SweepFolder) -> Iterator[None]:
     if folder.path is None:
         yield
         return
-    with RunFolder(Path(folder.path)).exclusive():
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with RunFolder(folder.path).exclusive():
         yield

@@ -114,7 +114,7 @@ class SweepView:
         if self._sweep.kind == "evaluate" or self._results.folder.path is None:
             return "-", "-"
         try:
-            status = read_live(RunFolder(run_path(self._results.folder.address, trial.name)))
+            status = read_live(RunFolder(run_path(self._sweep, self._results.folder.address, trial.name)))
         except UserError:
             return "starting", "-"
         return f"{status.steps:,} of {status.total_steps:,}", f"{status.metrics.get('steps_per_second', 0.0):.0f}"

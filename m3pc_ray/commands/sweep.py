@@ -73,7 +73,7 @@ def resume_sweep(location: str) -> int:
 def _definition(arguments: argparse.Namespace) -> Sweep:
     """The file's sweep, with what the command line says on top."""
     from m3pc_ray.configuration import find_config, given_overrides, read_yaml
-    from tune.definition import load_sweep
+    from tune.sweep_file import load_sweep
 
     path = find_config(arguments.config)
     online = read_yaml(path).get("kind") == "finetune"

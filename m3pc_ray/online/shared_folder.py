@@ -67,9 +67,12 @@ def making(folder: Path) -> Iterator[None]:
     """Be the only one of all processes that makes files in the folder; what nobody uses is deleted first.
 
     Raises:
-        UserError: another process has been at it for `WAIT_SECONDS`.
+        UserError: another process has been at it for `WAIT_SECONDS`, or the folder cannot be written to.
     """
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UserError(f"{folder / 'lock'}: cannot be opened ({error.strerror}); free the disk, {_INSTEAD}") from error
     try:
         ends = time.monotonic() + WAIT_SECONDS
         while not _try_lock(descriptor):

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from m3pc_ray.config import EvaluationConfig, RunConfig
 from m3pc_ray.configuration import read_yaml, read_yaml_text, shipped_configs, write_yaml
 from m3pc_ray.errors import UserError
-from tune.definition import SEED_STRIDE, Sweep, load_sweep, read_sweep, trial_settings
+from tune.definition import SEED_STRIDE, Sweep, trial_settings
+from tune.sweep_file import load_sweep, read_sweep
 
 SHIPPED = sorted((shipped_configs() / "sweeps").glob("*.yaml"))
 
@@ -69,12 +71,12 @@ def test_the_command_line_wins() -> None:
 
 def test_seeds_are_other_episodes_or_other_runs() -> None:
     evaluate = read_sweep(lambda_sweep(settings={"evaluation.seed": 5}), "file")
-    assert trial_settings(evaluate, {"planner.td_lambda": 0.3}, seed=2) == {
+    assert trial_settings(evaluate, RunConfig(), {"planner.td_lambda": 0.3}, seed=2) == {
         "planner.td_lambda": 0.3,
         "evaluation.seed": 5 + 2 * SEED_STRIDE,
     }
     finetune = read_sweep(finetune_sweep(), "file")
-    settings = trial_settings(finetune, {"online.btm_learning_rate": 1e-4}, seed=2)
+    settings = trial_settings(finetune, RunConfig(), {"online.btm_learning_rate": 1e-4}, seed=2)
     assert settings["seed"] == 2
     assert settings["online.btm_learning_rate"] == 1e-4
     assert "evaluation.seed" not in settings  # the same episodes for every seed
@@ -82,7 +84,7 @@ def test_seeds_are_other_episodes_or_other_runs() -> None:
 
 def test_the_baseline_has_its_own_settings() -> None:
     tree = lambda_sweep(baseline={"settings": {"planner.guide": "none"}}, settings={"planner.num_candidates": 8})
-    settings = trial_settings(read_sweep(tree, "file"), {"planner.td_lambda": 0.3}, seed=0, baseline=True)
+    settings = trial_settings(read_sweep(tree, "file"), RunConfig(), {"planner.td_lambda": 0.3}, seed=0, baseline=True)
     assert settings == {"planner.num_candidates": 8, "planner.guide": "none", "evaluation.seed": 1000}
 
 
@@ -103,7 +105,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     (lambda_sweep(space={"model.width": [64]}), "model.width: takes training to try; kind evaluate takes planner.*"),
     (lambda_sweep(space={"evaluation.seed": [1, 2]}), "evaluation.seed: seeds are averaged over; list them under"),
     (lambda_sweep(settings={"planner.td_lambda": 0.5}), "planner.td_lambda: varies and is fixed at once"),
-    (lambda_sweep(seeds=[1, 1]), "seeds: must be different whole numbers from 0 on"),
+    (lambda_sweep(seeds=[1, 1]), "seeds: must be different whole numbers from 0 to"),
     (lambda_sweep(seeds=0), "seeds: must be a list of whole numbers"),
     (lambda_sweep(samples=4), "samples: nothing in the space is random"),
     (lambda_sweep(searcher="optuna"), "searcher: optuna suggests; give choice, uniform or log_uniform"),
@@ -112,7 +114,20 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     (lambda_sweep(report_steps=[100]), "report_steps: needs kind finetune"),
     (lambda_sweep(trial_cpus=-1), "trial_cpus: must be at least 0, not -1"),
     (lambda_sweep(baseline={"setings": {}}), "baseline: setings: must be label or settings"),
-    (lambda_sweep(seeds=[0, 1], settings={"evaluation.episodes": 2000}), "evaluation.episodes: at most 1000 where"),
+    (lambda_sweep(seeds=[2**31]), "seeds: must be different whole numbers from 0 to 2147483647"),
+    (lambda_sweep(runs="runs/hopper"), "runs: must be a list of folders, such as [runs/hopper]"),
+    (lambda_sweep(runs=3), "runs: must be a list of folders"),
+    (lambda_sweep(sampling_seed=-1), "sampling_seed: must be at least 0, not -1"),
+    (lambda_sweep(trial_cpus=float("nan")), "trial_cpus: must be a number, not nan"),
+    (lambda_sweep(samples=float("inf")), "samples: must be a whole number, not inf"),
+    (lambda_sweep(space={1: [2]}), "space: 1: must be a name"),
+    (lambda_sweep(baseline={"settings": {"evaluation.episodes": 5}}), "evaluation.episodes: must be the same for all"),
+    (lambda_sweep(baseline={"settings": {"evaluation.seed": 5}}), "evaluation.seed: seeds are averaged over"),
+    (lambda_sweep(settings={"seed": 5}), "seed: takes training to try"),
+    (finetune_sweep(settings={"seed": 5}), "settings: seed: list seeds under `seeds` (on the command line: --seeds)"),
+    (finetune_sweep(scheduler="asha", baseline={}), "baseline: scheduler asha compares it with the others"),
+    (finetune_sweep(space={"online.planners": {"choice": [1, 2]}}, scheduler="pbt"), "decides what a trial reserves"),
+    (finetune_sweep(space={"online.threads": {"choice": [1, 2]}}, searcher="optuna"), "decides what a trial reserves"),
     (finetune_sweep(space={"online.steps": [100, 200]}), "online.steps: must be the same for all trials"),
     (finetune_sweep(space={"online.btm_learning_rate": [1e-4]}, scheduler="pbt"), "scheduler: pbt needs a space"),
     (finetune_sweep(scheduler={"name": "asha", "grace": 5}), "scheduler: grace: must be one of name, grace_steps"),
@@ -133,3 +148,15 @@ def test_mistakes_name_the_key(tree: dict[str, Any], message: str) -> None:
 def test_defaults_are_those_of_the_class() -> None:
     sweep = read_sweep({"name": "x", "kind": "evaluate"}, "file")
     assert sweep == Sweep("x", "evaluate")
+
+
+def test_seeds_are_counted_from_the_runs_own_first_episode() -> None:
+    config = RunConfig(evaluation=EvaluationConfig(seed=70))
+    assert trial_settings(Sweep("x", "evaluate"), config, {}, seed=1) == {"evaluation.seed": 70 + SEED_STRIDE}
+
+
+def test_an_empty_baseline_is_the_run_as_it_is() -> None:
+    sweep = read_sweep(lambda_sweep(baseline={"label": "as pretrained"}), "file")
+    assert sweep.baseline == {}
+    assert read_sweep(sweep.described(), "again") == sweep
+    assert read_sweep(lambda_sweep(), "file").baseline is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from m3pc_ray.config import OnlineConfig, RunConfig
 from m3pc_ray.errors import UserError
 from tune.definition import Sweep
-from tune.fitting import check_fit, role_bundles, trial_bundles
+from tune.fitting import can_fit, check_fit, role_bundles, trial_bundles
 
 LAPTOP = [{"CPU": 2.0, "GPU": 0.0}]
 CLUSTER = [{"CPU": 16.0, "GPU": 2.0}, *({"CPU": 32.0, "GPU": 0.0} for _ in range(3))]
@@ -68,6 +70,39 @@ def test_what_can_never_fit_is_refused_with_the_arithmetic(sweep, settings, node
         trial_bundles(sweep, config(**settings), nodes)
     assert said in str(raised.value)
     assert "lower trial_cpus" in str(raised.value)
+
+
+def test_what_fits_is_found_whatever_the_order() -> None:
+    """Two nodes of 8 hold 4 + 4 and 3 + 3 + 2, which the largest first, each on the first node with room, does not
+    find."""
+    nodes = [{"CPU": 8.0}, {"CPU": 8.0}]
+    assert can_fit([{"CPU": cpus} for cpus in (4.0, 3.0, 3.0, 2.0, 2.0, 2.0)], nodes)
+    assert not can_fit([{"CPU": 3.0}] * 5, nodes)
+
+
+def test_against_every_placement() -> None:
+    rng = random.Random(random.SystemRandom().randrange(10**6))
+    for _ in range(300):
+        nodes = [{"CPU": rng.randint(1, 6), "GPU": rng.randint(0, 2)} for _ in range(rng.randint(1, 3))]
+        bundles = [{"CPU": rng.randint(1, 4), "GPU": rng.randint(0, 1)} for _ in range(rng.randint(1, 5))]
+        assert can_fit(bundles, nodes) == any(
+            all(
+                sum(bundle[name] for bundle, at in zip(bundles, places, strict=True) if at == node) <= nodes[node][name]
+                for node in range(len(nodes))
+                for name in ("CPU", "GPU")
+            )
+            for places in itertools.product(range(len(nodes)), repeat=len(bundles))
+        ), (bundles, nodes)
+
+
+def test_many_bundles_take_no_time() -> None:
+    nodes = [{"CPU": 7.0}] * 40
+    assert can_fit([{"CPU": 3.5}] * 60 + [{"CPU": 1.0}] * 60, nodes)
+
+
+def test_worker_cpus_beyond_the_trials_cores_are_refused() -> None:
+    with pytest.raises(UserError, match="more than trial_cpus = 2"):
+        trial_bundles(Sweep("s", "finetune", trial_cpus=2), config(worker_cpus=1.0), CLUSTER)
 
 
 def test_bundles_are_placed_whole() -> None:

@@ -11,9 +11,10 @@ import pytest
 from m3pc_ray.errors import UserError
 from tune.conclusions.ranking import conclude_from
 from tune.conclusions.reports import read_reports
-from tune.definition import Sweep, read_sweep
+from tune.definition import Sweep
 from tune.folder import SweepFolder
 from tune.results import ResultsFile, read_results
+from tune.sweep_file import read_sweep
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 
 from m3pc_ray.config import OnlineConfig
 from m3pc_ray.errors import UserError
-from tune.definition import Sweep, read_sweep
+from tune.definition import Sweep
 from tune.reporting import SCORE, STEPS
 from tune.search import make_scheduler, make_searcher
+from tune.sweep_file import read_sweep
 
 SPACE = {
     "planner.td_lambda": {"uniform": [0, 1]},

@@ -94,7 +94,7 @@ def test_a_trial_goes_on_with_what_has_more_steps(
 ) -> None:
     run, copy = interrupted
     mine, source, settings = trial
-    path = run_path(str(tmp_path / "sweep"), mine.name)
+    path = run_path(Sweep("s", "finetune"), str(tmp_path / "sweep"), mine.name)
     handed: list[ray.tune.Checkpoint] = []
     monkeypatch.setattr("ray.tune.get_checkpoint", lambda: handed[0] if handed else None)
 
@@ -130,7 +130,7 @@ def test_a_start_that_was_cut_off_is_made_again(
 ) -> None:
     monkeypatch.setattr("ray.tune.get_checkpoint", lambda: None)
     mine, source, settings = trial
-    path = run_path(str(tmp_path / "sweep"), mine.name)
+    path = run_path(Sweep("s", "finetune"), str(tmp_path / "sweep"), mine.name)
     (path / "checkpoints").mkdir(parents=True)
     assert list_checkpoints(take_up(mine, source, settings, context(tmp_path))) == [0]
 
@@ -140,3 +140,16 @@ def test_an_evaluation_belongs_to_the_step_it_was_meant_for() -> None:
     meant = {0: 0, 250: 250, 263: 250, 499: 250, 500: 500, 999: 750, 1000: 1000}
     assert {steps: report_step(steps, online) for steps in meant} == meant
     assert report_step(1000, OnlineConfig(steps=1000, evaluate_every=0)) == 1000
+
+
+def test_a_checkpoint_that_vanishes_meanwhile_is_no_mishap(
+    interrupted: tuple[RunFolder, Path], tmp_path: Path, monkeypatch
+) -> None:
+    run, _ = interrupted
+    gone = iter([list_checkpoints(run)[0] - 1, list_checkpoints(run)[0] - 1])
+    monkeypatch.setattr(
+        "tune.snapshot.list_checkpoints", lambda run: [step] if (step := next(gone, None)) else list_checkpoints(run)
+    )
+    copy_run(run, tmp_path / "third", "00000")
+    assert logged_steps(tmp_path / "third") == logged_steps(run.path)
+    assert next(gone, None) is None
