@@ -42,7 +42,7 @@ def copy_run(run: RunFolder, target: Path, owner: str) -> None:
             except (FileNotFoundError, shutil.Error):  # the run removed an old checkpoint meanwhile
                 if attempt == _ATTEMPTS - 1:
                     raise
-                shutil.rmtree(fresh)
+                shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _copy(run: RunFolder, target: Path, owner: str) -> None:
