@@ -22,8 +22,6 @@ from typing import Any
 import ray.tune
 from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, TuneConfig, Tuner
 from ray.tune import RunConfig as TuneRunConfig
-from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.search.repeater import TRIAL_INDEX
 
 from actors.cluster import ray_session
 from m3pc_ray.config import RunConfig
@@ -37,7 +35,7 @@ from tune.evaluate_trial import evaluate_trial
 from tune.finetune_trial import finetune_trial
 from tune.fitting import Nodes, cluster_nodes, trial_bundles
 from tune.folder import DEFINITION, SweepFolder
-from tune.pending import suggested_name, suggestions, tried, unfinished
+from tune.pending import suggestions, tried, unfinished
 from tune.plan import (
     Source,
     Trial,
@@ -53,6 +51,7 @@ from tune.reporting import SCORE, STEPS, TrialContext
 from tune.results import ResultsFile
 from tune.search import make_scheduler, make_searcher
 from tune.sweep_file import read_sweep
+from tune.trial_names import TrialNames
 from tune.view import SweepView
 
 TRIALS = {"evaluate": evaluate_trial, "finetune": finetune_trial}
@@ -237,27 +236,6 @@ class SweepRun:
 
     def _config(self, trial: Trial) -> RunConfig:
         return configuration_of(self.sweep, self._source(trial), trial)
-
-
-class TrialNames:
-    """Names Ray Tune's trials as the sweep does; a searcher's are numbered in the order in which they are made.
-
-    Args:
-        first_suggestion: number of the first that is to come.
-    """
-
-    def __init__(self, first_suggestion: int) -> None:
-        self._suggestion = first_suggestion - 1
-        self._known: dict[str, str] = {}
-
-    def __call__(self, trial: TuneTrial) -> str:
-        if TRIAL_INDEX not in trial.config:
-            return str(trial.config["trial"]["name"])
-        if trial.trial_id not in self._known:
-            repetition = int(trial.config[TRIAL_INDEX])
-            self._suggestion += repetition == 0
-            self._known[trial.trial_id] = suggested_name(self._suggestion, repetition)
-        return self._known[trial.trial_id]
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +15,8 @@ from tune.folder import SweepFolder
 from tune.pending import suggested_name, suggestions, tried, unfinished
 from tune.plan import Replicate, Trial
 from tune.results import ResultsFile
-from tune.sweep import TrialNames
 from tune.sweep_file import read_sweep
+from tune.trial_names import TrialNames
 
 AMONG = [Replicate(seed, "/runs/hopper", "Hopper-v5", "bundled/hopper") for seed in (4, 5, 6)]
 PLANNED = [
@@ -68,7 +70,9 @@ def test_every_repetition_of_a_suggestion_is_made(results: ResultsFile) -> None:
 def test_names_of_suggestions_follow_those_of_earlier_sittings() -> None:
     names = TrialNames(first_suggestion=2)
     made = [SimpleNamespace(trial_id=f"id{n}", config={"__trial_index__": n % 2, "trial": {}}) for n in range(4)]
-    assert [names(trial) for trial in made] == ["s0002-0", "s0002-1", "s0003-0", "s0003-1"]  # type: ignore[arg-type]
-    assert [names(trial) for trial in made] == ["s0002-0", "s0002-1", "s0003-0", "s0003-1"]  # type: ignore[arg-type]
+    copied = [pickle.loads(pickle.dumps(copy.deepcopy(names))) for _ in made]  # as Tune does with every trial
+    for _ in range(2):
+        found = [one(trial) for one, trial in zip(copied, made, strict=True)]
+        assert found == ["s0002-0", "s0002-1", "s0003-0", "s0003-1"]
     planned = SimpleNamespace(trial_id="x", config={"trial": {"name": "00007"}})
     assert names(planned) == "00007"  # type: ignore[arg-type]
