@@ -13,6 +13,8 @@ from m3pc_ray.online.preparation import finetune_config, prepare
 from m3pc_ray.training.metrics import read_metrics
 from m3pc_ray.training.run_folder import RunFolder
 from tests.online.factory import make_pretrained_run
+from tune.reporting import REPORTED as REPORTED_BY_TRIALS
+from tune.reporting import SCORE
 
 PAGE = Path(__file__).parent.parent / "docs/metrics.md"
 STREAMS = ("btm", "critic", "online", "episodes", "evaluation")
@@ -82,6 +84,10 @@ def test_every_number_of_the_live_status_is_explained():
     fields = {field.name for form in (LiveStatus, RoleStatus) for field in dataclasses.fields(form)}
     assert missing(fields | set(ROLE_VALUES.split()), "live.json") == set()
     assert missing(set(REPORTED.split()), "online") == set()
+
+
+def test_every_number_of_a_trial_is_explained():
+    assert missing({*REPORTED_BY_TRIALS, SCORE}, "Sweeps") == set()
 
 
 def test_a_number_that_is_not_there_is_noticed():

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray.tune
+from ray.tune.result import TIMESTEPS_TOTAL
 from ray.tune.search.repeater import TRIAL_INDEX
 
 from tune.definition import Sweep
@@ -30,6 +31,8 @@ REPORTED = (
     "seconds",
 )
 """What of a report goes into the results."""
+VALUES_OF_EPISODES = ("scores", "returns")
+"""Those of them that are lists."""
 
 
 @dataclass(frozen=True)
@@ -90,5 +93,6 @@ def report(
         "seconds": seconds,
         SCORE: mean,
         SETTINGS: trial.settings,
+        TIMESTEPS_TOTAL: report_step,  # TensorBoard's axis; where 0, reports are counted
     }
     ray.tune.report(values, checkpoint=checkpoint)

@@ -29,7 +29,7 @@ from m3pc_ray.configuration import read_yaml_text, write_yaml
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.offline_data import OfflineData
 from m3pc_ray.training.run_folder import RunFolder
-from tune.callbacks import logging_callbacks
+from tune.callbacks import check_logging, logging_callbacks, logging_settings
 from tune.definition import Sweep
 from tune.evaluate_trial import evaluate_trial
 from tune.finetune_trial import finetune_trial
@@ -125,9 +125,10 @@ class SweepRun:
 
         Raises:
             UserError: a trial can never fit the cluster, a data set cannot be read or belongs to another environment,
-                or the scheduler or searcher cannot be made.
+                or the scheduler, the searcher or what reports go to cannot be made.
         """
         make_scheduler(self.sweep, self.online)
+        check_logging(logging_settings(self.sweep, self.sources[0].config), self.folder)
         if self.sweep.searcher == "optuna":
             make_searcher(self.sweep, 1, [])
         self._check_fit(self.planned, cluster_nodes())
@@ -221,10 +222,11 @@ class SweepRun:
                 checkpoint_config=CheckpointConfig(num_to_keep=None if population else 1),
                 # A trial that is at its end must not be compared once more, or a population would undo it.
                 stop={STEPS: self.online.steps} if sweep.kind == "finetune" else None,
-                callbacks=[recorder, *logging_callbacks(sweep, self.sources[0].config)],
+                callbacks=[recorder, *logging_callbacks(context, self.sources[0].config, self.folder)],
                 verbose=0,
             ),
         )
+        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # those that are wanted are among the callbacks
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other output has a box that no verbosity leaves out
         with _signals_restored(), _quiet():
             tuner.fit()

@@ -69,6 +69,13 @@ def test_the_command_line_wins() -> None:
     assert (sweep.seeds, sweep.runs) == ((7,), ("a", "b"))
 
 
+@pytest.mark.parametrize("tree", [lambda_sweep(), finetune_sweep()], ids=["evaluate", "finetune"])
+def test_where_reports_go_is_a_setting_of_every_sweep(tree: dict[str, Any]) -> None:
+    sweep = read_sweep({**tree, "settings": {"logging.tensorboard": False}}, "file", {"logging.wandb": "offline"})
+    assert sweep.settings == {"logging.tensorboard": False, "logging.wandb": "offline"}
+    assert read_sweep(sweep.described(), "described") == sweep
+
+
 def test_seeds_are_other_episodes_or_other_runs() -> None:
     evaluate = read_sweep(lambda_sweep(settings={"evaluation.seed": 5}), "file")
     assert trial_settings(evaluate, RunConfig(), {"planner.td_lambda": 0.3}, seed=2) == {
@@ -103,6 +110,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     (lambda_sweep(space={"planner.td_lambda": {"log_uniform": [0, 1]}}), "log_uniform needs bounds above 0"),
     (lambda_sweep(space={"model.width": [64]}), "model.width: takes training to try; kind evaluate takes planner.*"),
+    (lambda_sweep(settings={"model.width": 64}), "model.width: takes training to try; kind evaluate takes planner.*"),
+    (lambda_sweep(space={"logging.tensorboard": [True, False]}), "logging.tensorboard: changes no score; give it"),
+    (finetune_sweep(space={"logging.wandb": ["off"]}), "logging.wandb: changes no score; give it under `settings`"),
+    (finetune_sweep(baseline={"settings": {"logging.tensorboard": False}}), "logging.tensorboard: changes no score"),
     (lambda_sweep(space={"evaluation.seed": [1, 2]}), "evaluation.seed: seeds are averaged over; list them under"),
     (lambda_sweep(settings={"planner.td_lambda": 0.5}), "planner.td_lambda: varies and is fixed at once"),
     (lambda_sweep(seeds=[1, 1]), "seeds: must be different whole numbers from 0 to"),
