@@ -84,9 +84,9 @@ class Driver:
         self.process.kill()
         self.process.wait()
 
-    def wait(self) -> int:
-        """Its exit code."""
-        return self.process.wait(timeout=START_SECONDS)
+    def wait(self, seconds: float = START_SECONDS) -> int:
+        """Its exit code; raises subprocess.TimeoutExpired where it takes longer."""
+        return self.process.wait(timeout=seconds)
 
 
 def m3pc(*words: str) -> list[str]:

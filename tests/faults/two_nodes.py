@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.run_folder import RunFolder
 
-CORES = 8.0
-"""Of each node, as far as Ray knows: all roles fit on one."""
+CORES = (8.0, 8.0)
+"""Of the two nodes, as far as Ray knows: all roles fit on one."""
 HEALTH = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
@@ -49,24 +50,25 @@ class Nodes:
 
     Args:
         away: roles that go to the second node, if it has not been lost when they start.
+        cores: of each, as far as Ray knows.
     """
 
-    def __init__(self, away: list[str]) -> None:
+    def __init__(self, away: Sequence[str] = (), cores: tuple[float, float] = CORES) -> None:
         self.away = away
         # Short, because socket paths have room for 107 characters.
         self.folders = [Path(tempfile.mkdtemp(prefix=f"m3pc-{name}-", dir="/tmp")) for name in ("a", "b")]
         self.cluster = Cluster()
-        self.nodes = [self._add(self.folders[0], _system_config=HEALTH), self._add(self.folders[1])]
+        self.nodes = [self._add(self.folders[0], cores[0], _system_config=HEALTH), self._add(self.folders[1], cores[1])]
         os.chdir("/")
         ray.init(address=self.cluster.address, log_to_driver=False, logging_level="error")
 
-    def _add(self, folder: Path, **settings: Any) -> Any:
+    def _add(self, folder: Path, cores: float, **settings: Any) -> Any:
         """A node whose processes are at home in a folder, as the first of them, this one, passes it on."""
         os.chdir(folder)
         os.environ["TMPDIR"] = str(folder)
         rays = folder / "ray"
         rays.mkdir()
-        return self.cluster.add_node(num_cpus=CORES, temp_dir=str(rays), include_dashboard=False, **settings)
+        return self.cluster.add_node(num_cpus=cores, temp_dir=str(rays), include_dashboard=False, **settings)
 
     def place(self) -> None:
         """From now on roles are made where they belong; one whose node is gone may go to another."""
@@ -138,7 +140,7 @@ class Watch(OnlineProgress):
 
 def main(path: str, report: str, *away: str) -> None:
     run = RunFolder.open(path)
-    nodes = Nodes(list(away))
+    nodes = Nodes(away)
     nodes.place()
     train = OnlineRun.train
     with Watch(run, nodes) as watch:

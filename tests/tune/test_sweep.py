@@ -105,12 +105,12 @@ def _hide(whole: Path, damaged: Path) -> list[dict[str, float]]:
     return [{"CPU": 2.0, "GPU": 0.0}]
 
 
-def check_against_direct_play(pretrained: RunFolder, found: list[dict[str, Any]]) -> None:
+def check_against_direct_play(pretrained: RunFolder, found: list[dict[str, Any]], episodes: int = 3) -> None:
     assert len(found) == 2
     for row in found:
         overrides = {
             "planner.horizon": 1,
-            "evaluation.episodes": 3,
+            "evaluation.episodes": episodes,
             "evaluation.seed": 1000 + SEED_STRIDE * row["seed"],
         }
         if row["baseline"]:
