@@ -59,12 +59,8 @@ def test_an_online_run_goes_on(pretrained: RunFolder, tmp_path: Path) -> None:
 
 
 def test_an_evaluation_is_played_again(pretrained: RunFolder, tmp_path: Path) -> None:
-    tree = {
-        **EVALUATE,
-        "seeds": [0, 1],
-        "baseline": {},
-        "settings": {**EVALUATE["settings"], "evaluation.episodes": EPISODES},
-    }
+    tree = {key: value for key, value in EVALUATE.items() if key != "baseline"}
+    tree |= {"seeds": [0, 1], "settings": {**EVALUATE["settings"], "evaluation.episodes": EPISODES}}
     told = lose_a_node(tree, pretrained, tmp_path)
     assert told["reported_before"] == 0
     found = rows(tmp_path / "sweep")
