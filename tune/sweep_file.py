@@ -72,7 +72,7 @@ def read_sweep(tree: Mapping[str, Any], source: str, overrides: Mapping[str, Any
         seeds=_whole_numbers(tree.get("seeds", [0]), f"{source}: seeds"),
         settings=settings,
         baseline=None
-        if "baseline" not in tree
+        if tree.get("baseline") is None
         else _settings(baseline.get("settings"), f"{source}: baseline: settings"),
         baseline_label=str(baseline.get("label", "baseline")),
         report_steps=_whole_numbers(tree.get("report_steps", []), f"{source}: report_steps"),

@@ -171,3 +171,4 @@ def test_an_empty_baseline_is_the_run_as_it_is() -> None:
     assert sweep.baseline == {}
     assert read_sweep(sweep.described(), "again") == sweep
     assert read_sweep(lambda_sweep(), "file").baseline is None
+    assert read_sweep(lambda_sweep(baseline=None), "file").baseline is None  # a key without a value
