@@ -8,7 +8,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.cluster import join
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.processes import end_worker
+from m3pc_ray.online.watching.processes import end_worker
 
 ANSWER_SECONDS = 60.0
 """Longest wait for the other machine: it may have to start a process for the task first."""

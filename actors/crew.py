@@ -17,7 +17,7 @@ from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayTa
 
 from actors.role import CONTROL, RoleAccount, root_cause
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.live import RoleStatus
+from m3pc_ray.online.watching.live import RoleStatus
 
 START_SECONDS = 300.0
 """Longest start of all roles."""

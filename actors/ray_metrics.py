@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from ray.util.metrics import Gauge
 
-from m3pc_ray.online.live import LiveStatus
+from m3pc_ray.online.watching.live import LiveStatus
 
 WHOLE_RUN = "run"
 """Tag `role` of what belongs to no single role."""

@@ -9,8 +9,8 @@ from typing import Any
 from actors.role import Role, was_restarted
 from m3pc_ray.config import RunConfig
 from m3pc_ray.online.exploration import Task
-from m3pc_ray.online.fragments import Fragment
-from m3pc_ray.online.replay_keeper import make_keeper
+from m3pc_ray.online.replay.fragments import Fragment
+from m3pc_ray.online.replay_role import make_keeper
 
 
 class ReplayActor(Role):

@@ -13,7 +13,7 @@ from actors.role import PATIENCE_SECONDS, PAUSE_SECONDS, Colleagues, Role, Roles
 from m3pc_ray.config import RunConfig
 from m3pc_ray.online.collector import FinishedEpisode
 from m3pc_ray.online.exploration import Task, make_collector
-from m3pc_ray.online.fragments import Fragment
+from m3pc_ray.online.replay.fragments import Fragment
 
 MOST_UNACKNOWLEDGED = 64
 """Fragments a worker may hold that the replay has not acknowledged; it waits before it steps on."""

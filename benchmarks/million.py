@@ -23,7 +23,7 @@ from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import with_settings
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.exploration import lease_size
-from m3pc_ray.online.live import LiveStatus
+from m3pc_ray.online.watching.live import LiveStatus
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.store import write_store
 

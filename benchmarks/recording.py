@@ -22,7 +22,7 @@ from m3pc_ray.config import Precision
 from m3pc_ray.online.collector import Collector
 from m3pc_ray.online.exploration import Task, exploring_planner, make_collector
 from m3pc_ray.online.plan_service import PlanService
-from m3pc_ray.online.replay_log import ReplayLog
+from m3pc_ray.online.replay.replay_log import ReplayLog
 from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.training.assemble import Models, load_models
 from m3pc_ray.training.pretraining import load_data

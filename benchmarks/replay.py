@@ -12,9 +12,9 @@ from functools import partial
 
 import numpy as np
 
-from m3pc_ray.online.fragments import EpisodeKey, Fragment
-from m3pc_ray.online.replay_rows import RowFormat, fill_rows
-from m3pc_ray.online.replay_storage import ReplayStorage
+from m3pc_ray.online.replay.fragments import EpisodeKey, Fragment
+from m3pc_ray.online.replay.replay_rows import RowFormat, fill_rows
+from m3pc_ray.online.replay.replay_storage import ReplayStorage
 from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
 
 from .measuring import Case

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.fragments import EpisodeKey, Fragment
-from m3pc_ray.online.rate_limiter import RateLimiter
-from m3pc_ray.online.replay_keeper import ReplayKeeper
+from m3pc_ray.online.replay.fragments import EpisodeKey, Fragment
+from m3pc_ray.online.replay.rate_limiter import RateLimiter
+from m3pc_ray.online.replay.replay_keeper import ReplayKeeper
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 
 from .synthetic import ACTION_DIM, OBSERVATION_DIM

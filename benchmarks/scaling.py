@@ -24,8 +24,8 @@ from typing import Any
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import with_settings
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.live import LiveStatus
 from m3pc_ray.online.roles import make_plan_service
+from m3pc_ray.online.watching.live import LiveStatus
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.resolve import load
 from m3pc_ray.trajectories.store import write_store

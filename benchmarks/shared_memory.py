@@ -23,9 +23,9 @@ import torch
 from m3pc_ray.config import DataConfig, LoggingConfig, OnlineConfig, RunConfig
 from m3pc_ray.configuration import with_settings
 from m3pc_ray.online.learner import Learner, build_storage
-from m3pc_ray.online.offline_data import OfflineData
 from m3pc_ray.online.preparation import prepare
-from m3pc_ray.online.replay_storage import ReplayStorage
+from m3pc_ray.online.replay.offline_data import OfflineData
+from m3pc_ray.online.replay.replay_storage import ReplayStorage
 from m3pc_ray.training.assemble import load_models, models_from_checkpoint
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.run_folder import RunFolder

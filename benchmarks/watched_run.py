@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.live import LiveStatus, read_live
+from m3pc_ray.online.watching.live import LiveStatus, read_live
 from m3pc_ray.training.run_folder import RunFolder
 
 POLL_SECONDS = 0.5

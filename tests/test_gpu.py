@@ -6,8 +6,8 @@ import torch
 
 from m3pc_ray.config import CriticConfig, MaskConfig, PlannerConfig, PretrainConfig
 from m3pc_ray.critic.trainer import IQLTrainer
-from m3pc_ray.online.replay_rows import RowFormat, fill_rows
-from m3pc_ray.online.shared_rows import map_rows, write_rows
+from m3pc_ray.online.replay.replay_rows import RowFormat, fill_rows
+from m3pc_ray.online.replay.shared_rows import map_rows, write_rows
 from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.training.btm_trainer import BTMTrainer
 from tests.critic.test_iql import make_batch

@@ -8,8 +8,8 @@ import pytest
 
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import to_dict
-from m3pc_ray.online.live import LiveStatus, RoleStatus
 from m3pc_ray.online.preparation import finetune_config, prepare
+from m3pc_ray.online.watching.live import LiveStatus, RoleStatus
 from m3pc_ray.training.metrics import read_metrics
 from m3pc_ray.training.run_folder import RunFolder
 from tests.online.factory import make_pretrained_run

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from m3pc_ray.config import RunConfig
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.replay_log import read_log
 from m3pc_ray.training.checkpoints import list_checkpoints
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.files import replacing

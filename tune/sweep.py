@@ -27,7 +27,7 @@ from actors.cluster import ray_session
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import read_yaml_text, write_yaml
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.offline_data import OfflineData
+from m3pc_ray.online.replay.offline_data import OfflineData
 from m3pc_ray.training.run_folder import RunFolder
 from tune.callbacks import check_logging, logging_callbacks, logging_settings
 from tune.definition import Sweep

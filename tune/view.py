@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.live import read_live
+from m3pc_ray.online.watching.live import read_live
 from m3pc_ray.training.run_folder import RunFolder
 from tune.definition import Sweep
 from tune.finetune_trial import run_path

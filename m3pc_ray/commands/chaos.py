@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from m3pc_ray.online.chaos import Kill, Killer
+    from m3pc_ray.online.watching.chaos import Kill, Killer
 
 SUMMARY = "kill roles of a running online run on purpose: recovery time, steps and updates lost"
 DESCRIPTION = """\
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from m3pc_ray.commands._output import write_rows
     from m3pc_ray.errors import UserError
-    from m3pc_ray.online.chaos import ALL, Chaos
+    from m3pc_ray.online.watching.chaos import ALL, Chaos
     from m3pc_ray.training.run_folder import RunFolder
 
     if arguments.every < 0:
@@ -82,8 +82,8 @@ def _make_killer() -> Killer:
     import socket
 
     from m3pc_ray.errors import UserError
-    from m3pc_ray.online.live import LiveStatus, RoleStatus
-    from m3pc_ray.online.processes import end_worker
+    from m3pc_ray.online.watching.live import LiveStatus, RoleStatus
+    from m3pc_ray.online.watching.processes import end_worker
 
     def kill(status: LiveStatus, role: RoleStatus) -> str:
         if role.host != socket.gethostname():

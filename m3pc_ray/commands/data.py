@@ -157,7 +157,7 @@ def fetch(arguments: argparse.Namespace) -> None:
 
 def _load(reference: str, arguments: argparse.Namespace) -> tuple[Trajectories, Path | None]:
     """The data set behind a reference, and where it lies on this machine."""
-    from m3pc_ray.online.log_dataset import read_dataset, replay_folder
+    from m3pc_ray.online.replay.log_dataset import read_dataset, replay_folder
     from m3pc_ray.trajectories import resolve
 
     folder = replay_folder(reference)

@@ -43,9 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from m3pc_ray.errors import UserError
-    from m3pc_ray.online.decision_log import find_decision
-    from m3pc_ray.online.explain import choose_weights, explain
-    from m3pc_ray.online.explain_tables import candidate_rows, explanation_tables, facts, path_rows, verdict
+    from m3pc_ray.online.explaining.decision_log import find_decision
+    from m3pc_ray.online.explaining.explain import choose_weights, explain
+    from m3pc_ray.online.explaining.tables import candidate_rows, explanation_tables, facts, path_rows, verdict
     from m3pc_ray.training.run_folder import RunFolder
 
     if arguments.top < 1:
@@ -78,8 +78,8 @@ def _overview(folder: RunFolder) -> int:
     from rich.console import Console
 
     from m3pc_ray.errors import UserError
-    from m3pc_ray.online.explain import explainable
-    from m3pc_ray.online.explain_tables import explainable_table
+    from m3pc_ray.online.explaining.explain import explainable
+    from m3pc_ray.online.explaining.tables import explainable_table
 
     entries = explainable(folder)
     if not entries:

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from m3pc_ray.online.watching import Watch, watch_live
+    from m3pc_ray.online.watching.top import Watch, watch_live
     from m3pc_ray.training.run_folder import RunFolder
 
     watch = Watch(RunFolder.open(arguments.run))

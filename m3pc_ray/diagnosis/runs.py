@@ -7,7 +7,7 @@ from typing import Any
 
 from m3pc_ray.diagnosis.rows import Row
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.replay_log import half_written_bytes, log_files, read_log
+from m3pc_ray.online.replay.replay_log import half_written_bytes, log_files, read_log
 from m3pc_ray.training.checkpoints import checkpoint_defects
 from m3pc_ray.training.run_folder import RunFolder, package_versions
 

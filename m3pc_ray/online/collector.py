@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from m3pc_ray.environments.actions import to_environment_range
 from m3pc_ray.environments.make import EnvironmentGroup
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.decisions import DecisionRecords
-from m3pc_ray.online.fragments import EpisodeKey, Fragment
+from m3pc_ray.online.replay.decisions import DecisionRecords
+from m3pc_ray.online.replay.fragments import EpisodeKey, Fragment
 from m3pc_ray.planning.context import ContextWindow, PlanningContext
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 

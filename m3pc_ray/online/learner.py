@@ -17,9 +17,9 @@ from m3pc_ray.critic.trainer import IQLTrainer
 from m3pc_ray.errors import UserError
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.online.divergence import all_finite, keep_batches
-from m3pc_ray.online.fragments import Fragment
-from m3pc_ray.online.offline_data import OfflineData
-from m3pc_ray.online.replay_storage import ReplayStorage
+from m3pc_ray.online.replay.fragments import Fragment
+from m3pc_ray.online.replay.offline_data import OfflineData
+from m3pc_ray.online.replay.replay_storage import ReplayStorage
 from m3pc_ray.online.served_weights import served_groups
 from m3pc_ray.training.assemble import Models
 from m3pc_ray.training.btm_trainer import BTMTrainer, schedule_factor

@@ -14,7 +14,7 @@ from m3pc_ray.online.collector import Collector
 from m3pc_ray.online.exploration import Task, lease_size, make_collector
 from m3pc_ray.online.plan_service import join_contexts
 from m3pc_ray.online.progress import OnlineProgress
-from m3pc_ray.online.replay_keeper import make_keeper
+from m3pc_ray.online.replay_role import make_keeper
 from m3pc_ray.online.roles import catch_up, make_evaluator, make_learner, make_plan_service
 from m3pc_ray.online.tickets import StepTickets
 from m3pc_ray.training.checkpoints import load_checkpoint

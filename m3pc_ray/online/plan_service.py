@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from m3pc_ray.online.decisions import Computation, DecisionRecords
 from m3pc_ray.online.exploration import exploring_planner
 from m3pc_ray.online.learner import Weights
+from m3pc_ray.online.replay.decisions import Computation, DecisionRecords
 from m3pc_ray.online.served_weights import fingerprint
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.planner import ForwardPlanner

@@ -8,7 +8,7 @@ from typing import Any
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import value_of, with_settings
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.offline_data import OfflineData
+from m3pc_ray.online.replay.offline_data import OfflineData
 from m3pc_ray.online.served_weights import SERVED_CRITIC, SERVED_MODEL
 from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
 from m3pc_ray.training.run_folder import RunFolder

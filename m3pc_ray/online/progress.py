@@ -18,7 +18,7 @@ from rich.table import Table
 from m3pc_ray.config import RunConfig
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.collector import FinishedEpisode
-from m3pc_ray.online.live import LiveStatus, RoleStatus, write_live
+from m3pc_ray.online.watching.live import LiveStatus, RoleStatus, write_live
 from m3pc_ray.training.metrics import MetricLogger
 from m3pc_ray.training.run_folder import RunFolder, RunStatus
 from m3pc_ray.trajectories.episodes import EpisodeEnd

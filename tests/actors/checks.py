@@ -1,6 +1,6 @@
 """What must hold of every online run that came to its end, whatever happened to it."""
 
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.replay_log import read_log
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.episodes import EpisodeEnd

@@ -10,8 +10,8 @@ import ray
 from actors.chaos import end_worker_on
 from m3pc_ray.commands.chaos import _make_killer
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.processes import end_worker, is_ray_worker, process_title
-from tests.online.live_factory import role, status
+from m3pc_ray.online.watching.processes import end_worker, is_ray_worker, process_title
+from tests.online.watching.live_factory import role, status
 
 
 class Role:

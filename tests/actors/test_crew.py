@@ -6,7 +6,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError
 from actors.crew import Crew, Member
 from actors.role import RoleAccount, persistently
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.live import RoleStatus
+from m3pc_ray.online.watching.live import RoleStatus
 
 ACTOR = "0" * 32
 

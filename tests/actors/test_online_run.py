@@ -13,10 +13,10 @@ from m3pc_ray.agent import Agent
 from m3pc_ray.commands.finetune import resume_finetune
 from m3pc_ray.config import DataConfig
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.live import read_live
 from m3pc_ray.online.preparation import finetune_config, prepare
 from m3pc_ray.online.progress import OnlineProgress
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.replay_log import read_log
+from m3pc_ray.online.watching.live import read_live
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.metrics import read_metrics

@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from actors.ray_metrics import RayMetrics, gauge_name, gauge_values
-from tests.online.live_factory import role, status
+from tests.online.watching.live_factory import role, status
 
 ROLES = [
     role("planner-0", "planner", restarts=2, values={"queue": 3.0}),

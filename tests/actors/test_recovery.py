@@ -9,10 +9,10 @@ from actors import crew, monitor
 from actors.online_run import OnlineRun, run_on_ray
 from m3pc_ray.commands.finetune import resume_finetune
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.live import read_live
 from m3pc_ray.online.preparation import finetune_config, prepare
 from m3pc_ray.online.progress import OnlineProgress
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.replay_log import read_log
+from m3pc_ray.online.watching.live import read_live
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.episodes import EpisodeEnd

@@ -11,9 +11,9 @@ from ray.exceptions import RayActorError
 from actors.replay import ReplayActor
 from actors.role import CONTROL
 from m3pc_ray.online.exploration import Task
-from m3pc_ray.online.fragments import EpisodeKey, Fragment
 from m3pc_ray.online.preparation import finetune_config, prepare
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.fragments import EpisodeKey, Fragment
+from m3pc_ray.online.replay.replay_log import read_log
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 from tests.online.factory import make_fragment

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from actors.worker_leases import LEASES_IN_FLIGHT, WorkerLeases
-from m3pc_ray.online.rate_limiter import RateLimiter
+from m3pc_ray.online.replay.rate_limiter import RateLimiter
 from m3pc_ray.online.tickets import StepTickets
 
 

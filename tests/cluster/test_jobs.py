@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from m3pc_ray.cli import main
-from m3pc_ray.online.live import read_live
+from m3pc_ray.online.watching.live import read_live
 from m3pc_ray.training.checkpoints import list_checkpoints
 from m3pc_ray.training.metrics import read_metrics
 from m3pc_ray.training.run_folder import RunFolder

@@ -13,7 +13,7 @@ import pytest
 
 from m3pc_ray.cli import main
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.live import read_live
+from m3pc_ray.online.watching.live import read_live
 from m3pc_ray.training.run_folder import RunFolder
 from tests.actors.checks import assert_exact
 from tests.cluster.commands import UnknownCommandError, check, command_lines

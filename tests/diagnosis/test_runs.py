@@ -7,7 +7,7 @@ import pytest
 
 from m3pc_ray.config import RunConfig
 from m3pc_ray.diagnosis.runs import check_checkpoint, check_replay_log, check_versions
-from m3pc_ray.online.replay_log import ReplayLog, log_files
+from m3pc_ray.online.replay.replay_log import ReplayLog, log_files
 from m3pc_ray.training.checkpoints import save_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
 from tests.online.factory import make_fragment

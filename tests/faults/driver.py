@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.live import LiveStatus, read_live
-from m3pc_ray.online.processes import process_title
+from m3pc_ray.online.watching.live import LiveStatus, read_live
+from m3pc_ray.online.watching.processes import process_title
 from m3pc_ray.training.run_folder import RunFolder
 
 REPOSITORY = Path(__file__).parents[2]

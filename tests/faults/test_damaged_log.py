@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 
 from m3pc_ray.errors import UserError
-from m3pc_ray.online import log_file
-from m3pc_ray.online.fragments import Fragment, closing_fragment, fragment_schema, to_record_batch
-from m3pc_ray.online.rate_limiter import RateLimiter
-from m3pc_ray.online.replay_keeper import ReplayKeeper
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay import log_file
+from m3pc_ray.online.replay.fragments import Fragment, closing_fragment, fragment_schema, to_record_batch
+from m3pc_ray.online.replay.rate_limiter import RateLimiter
+from m3pc_ray.online.replay.replay_keeper import ReplayKeeper
+from m3pc_ray.online.replay.replay_log import read_log
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 from tests.online.factory import make_fragment
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from m3pc_ray.online.live import LiveStatus
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.replay_log import read_log
+from m3pc_ray.online.watching.live import LiveStatus
 from m3pc_ray.training.checkpoints import list_checkpoints, load_checkpoint
 from m3pc_ray.training.metrics import read_metrics
 from m3pc_ray.training.run_folder import RunFolder

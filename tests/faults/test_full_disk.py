@@ -15,10 +15,10 @@ import torch
 
 from m3pc_ray.config import RunConfig
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.fragments import Fragment
-from m3pc_ray.online.rate_limiter import RateLimiter
-from m3pc_ray.online.replay_keeper import ReplayKeeper
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.fragments import Fragment
+from m3pc_ray.online.replay.rate_limiter import RateLimiter
+from m3pc_ray.online.replay.replay_keeper import ReplayKeeper
+from m3pc_ray.online.replay.replay_log import read_log
 from m3pc_ray.training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.episodes import EpisodeEnd

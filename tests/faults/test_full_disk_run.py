@@ -6,7 +6,7 @@ import pytest
 
 from m3pc_ray.cli import main
 from m3pc_ray.online.preparation import finetune_config, prepare
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.replay_log import read_log
 from m3pc_ray.training.checkpoints import load_checkpoint
 from tests.online.factory import make_pretrained_run
 

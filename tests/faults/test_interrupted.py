@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.replay_log import read_log
 from m3pc_ray.training.checkpoints import list_checkpoints, load_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
 from tests.faults.driver import Driver, finetune, live

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from m3pc_ray.online.live import read_live
 from m3pc_ray.online.preparation import finetune_config, prepare
+from m3pc_ray.online.watching.live import read_live
 from tests.actors.checks import assert_exact
 from tests.faults.driver import Driver
 

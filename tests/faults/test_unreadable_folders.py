@@ -11,9 +11,9 @@ import torch
 from m3pc_ray.cli import main
 from m3pc_ray.config import RunConfig
 from m3pc_ray.errors import UserError
-from m3pc_ray.online.rate_limiter import RateLimiter
-from m3pc_ray.online.replay_keeper import ReplayKeeper
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.rate_limiter import RateLimiter
+from m3pc_ray.online.replay.replay_keeper import ReplayKeeper
+from m3pc_ray.online.replay.replay_log import read_log
 from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
 from tests.online.factory import make_fragment
@@ -63,9 +63,11 @@ def locked_run(tmp_path):
 PROBES = {
     "checkpoints": "from m3pc_ray.training.checkpoints import load_checkpoint as act",
     "checkpoints/step-00000001": "from m3pc_ray.training.checkpoints import load_checkpoint as act",
-    "replay": "from m3pc_ray.online.replay_log import read_log\nact = lambda run: list(read_log(run / 'replay'))",
+    "replay": (
+        "from m3pc_ray.online.replay.replay_log import read_log\nact = lambda run: list(read_log(run / 'replay'))"
+    ),
     "replay/log-000000.arrow": (
-        "from m3pc_ray.online.replay_log import read_log\nact = lambda run: list(read_log(run / 'replay'))"
+        "from m3pc_ray.online.replay.replay_log import read_log\nact = lambda run: list(read_log(run / 'replay'))"
     ),
 }
 PROGRAM = """

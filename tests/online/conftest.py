@@ -1,6 +1,6 @@
 import pytest
 
-from m3pc_ray.online.fragments import Fragment, closing_fragment
+from m3pc_ray.online.replay.fragments import Fragment, closing_fragment
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 from tests.online.factory import make_fragment, make_pretrained_run

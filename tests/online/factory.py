@@ -18,7 +18,7 @@ from m3pc_ray.config import (
     RunConfig,
 )
 from m3pc_ray.environments import make_environment, specification
-from m3pc_ray.online.fragments import EpisodeKey, Fragment
+from m3pc_ray.online.replay.fragments import EpisodeKey, Fragment
 from m3pc_ray.training.pretraining import Pretraining
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.episodes import DatasetMetadata, EpisodeEnd, Trajectories

@@ -4,9 +4,9 @@ import pytest
 from m3pc_ray.config import OnlineConfig, RunConfig
 from m3pc_ray.environments import EnvironmentGroup
 from m3pc_ray.online.collector import Collector, episode_seed, episode_stream
-from m3pc_ray.online.decisions import Computation, DecisionRecords
 from m3pc_ray.online.exploration import lease_size
-from m3pc_ray.online.fragments import EpisodeKey, Fragment
+from m3pc_ray.online.replay.decisions import Computation, DecisionRecords
+from m3pc_ray.online.replay.fragments import EpisodeKey, Fragment
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.plan import PlanRecord
 from m3pc_ray.trajectories.episodes import EpisodeEnd

@@ -9,7 +9,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.online.loop import SerialRun
 from m3pc_ray.online.preparation import finetune_config, prepare
 from m3pc_ray.online.progress import OnlineProgress
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.replay_log import read_log
 from m3pc_ray.training.checkpoints import list_checkpoints, load_checkpoint
 from m3pc_ray.training.interrupt import StopRequest
 

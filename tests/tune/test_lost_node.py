@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from m3pc_ray.online.replay_log import read_log
+from m3pc_ray.online.replay.replay_log import read_log
 from m3pc_ray.training.run_folder import RunFolder
 from tests.actors.checks import assert_exact
 from tests.faults.driver import Driver

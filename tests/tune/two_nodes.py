@@ -21,7 +21,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from m3pc_ray.cli import main as m3pc
-from m3pc_ray.online.processes import process_title
+from m3pc_ray.online.watching.processes import process_title
 from tests.faults.driver import live
 from tests.faults.two_nodes import Nodes
 from tune.folder import RESULTS, SweepFolder

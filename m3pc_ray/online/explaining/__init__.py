@@ -1,0 +1,1 @@
+"""Decisions of a run, computed again from what was recorded of them."""
