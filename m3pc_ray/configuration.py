@@ -140,15 +140,16 @@ def value_of(config: RunConfig, name: str) -> Any:
     return operator.attrgetter(name)(config)
 
 
-def find_config(path: str | Path) -> Path:
-    """The file meant by `path`: itself, or a configuration shipped with the package (`demo`, `sizes/paper`)."""
+def find_config(path: str | Path, among: typing.Sequence[Path] = ()) -> Path:
+    """The file meant by `path`: itself, or one shipped with the package (`demo`, `sizes/paper`); `among`: shipped files
+    of another kind than settings, which the error names."""
     given = Path(path).expanduser()
     shipped = shipped_configs()
     name = given.as_posix().removeprefix("configs/").removesuffix(".yaml")
     for candidate in (given, given.with_name(given.name + ".yaml"), shipped / f"{name}.yaml"):
         if candidate.is_file():
             return candidate
-    names = [str(found.relative_to(shipped).with_suffix("")) for found in shipped_settings()]
+    names = [str(found.relative_to(shipped).with_suffix("")) for found in among or shipped_settings()]
     raise UserError(f"{path}: no such configuration file{_suggestion(name, names, ', '.join(names))}")
 
 

@@ -72,10 +72,10 @@ def resume_sweep(location: str) -> int:
 
 def _definition(arguments: argparse.Namespace) -> Sweep:
     """The file's sweep, with what the command line says on top."""
-    from m3pc_ray.configuration import find_config, given_overrides, read_yaml
+    from m3pc_ray.configuration import find_config, given_overrides, read_yaml, shipped_configs
     from tune.sweep_file import load_sweep
 
-    path = find_config(arguments.config)
+    path = find_config(arguments.config, sorted((shipped_configs() / "sweeps").glob("*.yaml")))
     online = read_yaml(path).get("kind") == "finetune"
     episodes = "online.evaluation_episodes" if online else "evaluation.episodes"
     overrides = given_overrides(arguments)

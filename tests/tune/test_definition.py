@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from m3pc_ray.cli import main
 from m3pc_ray.config import EvaluationConfig, RunConfig
 from m3pc_ray.configuration import read_yaml, read_yaml_text, shipped_configs, write_yaml
 from m3pc_ray.errors import UserError
@@ -172,3 +173,10 @@ def test_an_empty_baseline_is_the_run_as_it_is() -> None:
     assert read_sweep(sweep.described(), "again") == sweep
     assert read_sweep(lambda_sweep(), "file").baseline is None
     assert read_sweep(lambda_sweep(baseline=None), "file").baseline is None  # a key without a value
+
+
+def test_an_unknown_file_names_the_shipped_sweeps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "--config", "nothing.yaml", "--out", "nowhere"]) == 2
+    said = capsys.readouterr().err
+    assert "nothing.yaml: no such configuration file; there are: sweeps/candidates_horizon" in said
+    assert "hopper_medium" not in said
