@@ -31,7 +31,8 @@ def test_evaluate_writes_rows_and_scores(run: RunFolder, tmp_path: Path, capsys:
     ]
     for row in result["rows"]:
         assert {"score_mean", "score_sem", "return_mean", "return_min", "decisions_per_s", "length_mean"} <= set(row)
-        assert not any(isinstance(value, dict | list) for value in row.values())
+        assert {name for name, value in row.items() if isinstance(value, dict | list)} == {"returns", "scores"}
+        assert sum(row["scores"]) / 2 == pytest.approx(row["score_mean"])
     assert run.summary()["scores"] == {row["planner"]: row["score_mean"] for row in result["rows"]}
     printed = capsys.readouterr().out
     assert "critic" in printed

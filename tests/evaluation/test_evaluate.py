@@ -125,7 +125,12 @@ def test_rows_are_reproducible_and_plain(run: Path) -> None:
         for row in evaluate_planners(Agent.load(run), ["none", "return", "critic"], dataclasses.replace(config, seed=7))
     ]
     for row in rows:
+        lists = {name: row.pop(name) for name in ("returns", "scores")}
         assert all(isinstance(value, int | float | str | None) for value in row.values())
+        for kind in ("return", "score"):
+            assert len(lists[f"{kind}s"]) == 3
+            assert np.mean(lists[f"{kind}s"]) == pytest.approx(row[f"{kind}_mean"])
+            assert max(lists[f"{kind}s"]) == pytest.approx(row[f"{kind}_max"])
         expected = 100 * (row["return_mean"] + 20.272305) / (3234.3 + 20.272305)
         assert row["score_mean"] == pytest.approx(expected)
         assert row["return_min"] <= row["return_low"] <= row["return_mean"] <= row["return_high"] <= row["return_max"]
