@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from actors.cluster import ray_session, share_resources
+from actors.cluster import share_resources
 from actors.crew import Crew
 from actors.evaluator import EvaluatorActor
 from actors.learner import LearnerActor, WorkReport
@@ -22,11 +22,10 @@ from actors.monitor import Monitor
 from actors.placement import RoleBundles
 from actors.planner import PlannerActor
 from actors.replay import ReplayActor
-from actors.role import PAUSE_SECONDS, Colleagues, is_absence, root_cause
+from actors.role import PAUSE_SECONDS, Colleagues, is_absence
 from actors.rollout_worker import LeaseReport, RolloutWorker
 from actors.worker_leases import WorkerLeases
 from m3pc_ray.config import RunConfig
-from m3pc_ray.errors import UserError
 from m3pc_ray.online.exploration import Task, lease_size
 from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.online.tickets import StepTickets
@@ -44,47 +43,6 @@ STATUS_SECONDS = 0.25
 """Between two looks at the replay, ..."""
 STARVED_STATUS_SECONDS = 0.1
 """... and while a worker waits for permission to step."""
-
-
-def run_on_ray(
-    run: RunFolder,
-    progress: OnlineProgress,
-    stop: StopRequest,
-    learner_delay: float = 0.0,
-    bundles: RoleBundles | None = None,
-) -> None:
-    """Bring a finetuning run to its end on Ray, from wherever its folder stands.
-
-    Args:
-        run: made by `preparation.prepare`, or interrupted before.
-        progress: receives counters, episodes and evaluations.
-        stop: ends the run in an orderly way, with a checkpoint.
-        learner_delay: seconds of sleep after every update, to try a slow learner on purpose.
-        bundles: places of the roles in the placement group of the calling actor; None: anywhere in the cluster.
-
-    Raises:
-        UserError: no cluster answers, the roles do not fit it, a role keeps dying, nothing moves any more, the disk is
-            full, or training diverged.
-        KeyboardInterrupt: a stop was requested; a checkpoint was written first.
-    """
-    progress.notice = "starting Ray"
-    with ray_session():
-        online_run = OnlineRun(run, progress, stop, learner_delay, bundles)
-        state = "failed"
-        try:
-            online_run.start()
-            online_run.train()
-            state = "finished"
-        except KeyboardInterrupt:
-            state = "interrupted"
-            raise
-        except ray.exceptions.RayError as error:
-            cause = root_cause(error)
-            if isinstance(cause, UserError):
-                raise cause from None
-            raise
-        finally:
-            online_run.end(state)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _roles(arguments: argparse.Namespace) -> int:
-    from actors.online_run import run_on_ray
+    from actors.run_on_ray import run_on_ray
     from m3pc_ray.configuration import given_overrides
     from m3pc_ray.online.preparation import finetune_config, prepare
     from m3pc_ray.online.progress import OnlineProgress

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray.tune
 
-from actors.online_run import run_on_ray
+from actors.run_on_ray import run_on_ray
 from m3pc_ray.config import OnlineConfig, RunConfig
 from m3pc_ray.online.preparation import prepare
 from m3pc_ray.online.progress import OnlineProgress

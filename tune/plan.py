@@ -13,6 +13,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.online.preparation import finetune_config
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
+from m3pc_ray.trajectories.resolve import absolute
 from tune.definition import SEED_STRIDE, Sweep, trial_settings
 from tune.space import Settings
 
@@ -30,13 +31,15 @@ class Trial:
     """Pretrained run it is made with, absolute."""
     environment: str
     dataset: str
+    """Unless the varied settings name another."""
     baseline: bool = False
     checkpoint: str = ""
     """Where it goes on from, relative to the sweep's folder, unless DIR/trials has something newer; empty: nowhere."""
 
     def row(self) -> dict[str, Any]:
         """What its rows in the results have in common."""
-        where = {"seed": self.seed, "run": self.run, "environment": self.environment, "dataset": self.dataset}
+        dataset = self.settings.get("data.dataset", self.dataset)
+        where = {"seed": self.seed, "run": self.run, "environment": self.environment, "dataset": dataset}
         return {"trial": self.name, "baseline": self.baseline, **where, **self.settings}
 
 
@@ -89,9 +92,13 @@ def open_source(path: str) -> Source:
 
 def replicates(sweep: Sweep, sources: list[Source]) -> list[Replicate]:
     """Every seed with every run, in the order in which they are tried."""
-    data = {str(source.folder.path): _dataset(sweep, source) for source in sources}
     return [
-        Replicate(seed, str(source.folder.path), source.environment, data[str(source.folder.path)])
+        Replicate(
+            seed,
+            str(source.folder.path),
+            source.environment,
+            sweep.settings.get("data.dataset", source.config.data.dataset),
+        )
         for seed in sweep.seeds
         for source in sources
     ]
@@ -114,13 +121,10 @@ def plan_trials(sweep: Sweep, sources: list[Source]) -> list[Trial]:
         for source in sources:
             trial_config(sweep, source, values, sweep.seeds[0], baseline)
     found = [(replicate, values, baseline) for replicate in replicates(sweep, sources) for values, baseline in settings]
-    trials = []
-    for number, (replicate, values, baseline) in enumerate(found):
-        described = asdict(replicate)
-        if "data.dataset" in values:
-            described["dataset"] = values["data.dataset"]
-        trials.append(Trial(f"{number:05d}", values, baseline=baseline, **described))
-    return trials
+    return [
+        Trial(f"{number:05d}", values, baseline=baseline, **asdict(replicate))
+        for number, (replicate, values, baseline) in enumerate(found)
+    ]
 
 
 def trial_config(sweep: Sweep, source: Source, settings: Settings, seed: int, baseline: bool = False) -> RunConfig:
@@ -150,31 +154,23 @@ def trial_config(sweep: Sweep, source: Source, settings: Settings, seed: int, ba
 
 
 def configuration_of(sweep: Sweep, source: Source, trial: Trial) -> RunConfig:
-    """The complete configuration of a trial in whatever folder this process works; raises UserError as `trial_config`.
-
-    The data set is the one that was found when the sweep began.
-    """
-    config = trial_config(sweep, source, trial.settings, trial.seed, trial.baseline)
-    return config if sweep.kind == "evaluate" else with_settings(config, {"data.dataset": trial.dataset}, "sweep")
+    """The complete configuration of a trial; raises UserError as `trial_config`."""
+    return trial_config(sweep, source, trial.settings, trial.seed, trial.baseline)
 
 
 def with_absolute_paths(sweep: Sweep) -> Sweep:
     """A sweep whose data sets and data folder are found from every working folder."""
-    settings = {name: _absolute(name, value) for name, value in sweep.settings.items()}
     space = {
         name: replace(axis, values=tuple(_absolute(name, value) for value in axis.values))
         for name, axis in sweep.space.items()
     }
-    return replace(sweep, settings=settings, space=space)
+    baseline = None if sweep.baseline is None else _all_absolute(sweep.baseline)
+    return replace(sweep, settings=_all_absolute(sweep.settings), space=space, baseline=baseline)
+
+
+def _all_absolute(settings: Settings) -> Settings:
+    return {name: _absolute(name, value) for name, value in settings.items()}
 
 
 def _absolute(name: str, value: Any) -> Any:
-    if name not in ("data.dataset", "data.folder") or not Path(str(value)).expanduser().exists():
-        return value
-    return str(Path(value).expanduser().resolve())
-
-
-def _dataset(sweep: Sweep, source: Source) -> str:
-    """The data set of trials with a run, absolute where it is a path."""
-    named = sweep.settings.get("data.dataset", source.config.data.dataset)
-    return str(_absolute("data.dataset", named))
+    return absolute(value) if name in ("data.dataset", "data.folder") else value

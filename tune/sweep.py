@@ -25,10 +25,10 @@ from ray.tune import RunConfig as TuneRunConfig
 
 from actors.cluster import ray_session
 from m3pc_ray.config import RunConfig
-from m3pc_ray.configuration import read_yaml_text, write_yaml
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.replay.offline_data import OfflineData
 from m3pc_ray.training.run_folder import RunFolder
+from m3pc_ray.yaml_text import read_yaml_text, write_yaml
 from tune.callbacks import check_logging, logging_callbacks, logging_settings
 from tune.definition import Sweep
 from tune.evaluate_trial import evaluate_trial
@@ -133,11 +133,12 @@ class SweepRun:
             make_searcher(self.sweep, 1, [])
         self._check_fit(self.planned, cluster_nodes())
         if self.sweep.kind == "finetune":
-            checked = {}
-            for trial in self.planned or self._first_suggestion():
-                checked[trial.run, trial.dataset] = trial
-            for trial in checked.values():
-                OfflineData.of(self._config(trial), self._source(trial).models).check()
+            data = {}
+            for trial in (*self.planned, *self._first_suggestion()):
+                config = self._config(trial)
+                data[trial.run, config.data.dataset] = OfflineData.of(config, self._source(trial).models)
+            for offline in data.values():
+                offline.check()
 
     def run(self) -> ResultsFile:
         """Bring every trial to its end.

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from m3pc_ray.configuration import read_yaml
 from m3pc_ray.errors import UserError
+from m3pc_ray.yaml_text import read_yaml
 from tune.definition import PLAIN, Kind, Scheduler, SchedulerName, SearcherName, Sweep
 from tune.rules import check_rules
 from tune.space import Settings, checked_value, read_axis

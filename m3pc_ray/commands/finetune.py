@@ -90,7 +90,7 @@ def resume_finetune(path: str | Path, quiet: bool = False) -> int:
                 if serial:
                     _run_serially(run, progress, stop)
                 else:
-                    from actors.online_run import run_on_ray
+                    from actors.run_on_ray import run_on_ray
 
                     run_on_ray(run, progress, stop)
         except KeyboardInterrupt:

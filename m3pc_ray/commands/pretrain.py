@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 SUMMARY = "train the trajectory model and the critic on a data set"
 DESCRIPTION = """\
@@ -38,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from m3pc_ray.training.pretraining import Pretraining, load_data, take_component
     from m3pc_ray.training.progress import train_with_progress
     from m3pc_ray.training.run_folder import RunFolder
+    from m3pc_ray.trajectories.resolve import absolute
 
     overrides = given_overrides(arguments)
     for name, value in (
@@ -50,9 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, overrides)
     if not config.data.dataset:
         raise UserError("no data set: give --dataset (a name, a Minari id or a path)")
-    dataset = Path(config.data.dataset).expanduser()
-    if dataset.exists():  # a later resume or finetuning may start in another folder
-        config = with_settings(config, {"data.dataset": str(dataset.resolve())})
+    # A later resume or finetuning may start in another folder.
+    config = with_settings(config, {"data.dataset": absolute(config.data.dataset)})
     trajectories = load_data(config)
     models = build_models(config, trajectories)
     taken = take_component(RunFolder.open(arguments.start_from), config, models) if arguments.start_from else None

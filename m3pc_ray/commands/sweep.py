@@ -72,7 +72,8 @@ def resume_sweep(location: str) -> int:
 
 def _definition(arguments: argparse.Namespace) -> Sweep:
     """The file's sweep, with what the command line says on top."""
-    from m3pc_ray.configuration import find_config, given_overrides, read_yaml, shipped_configs
+    from m3pc_ray.configuration import find_config, given_overrides, shipped_configs
+    from m3pc_ray.yaml_text import read_yaml
     from tune.sweep_file import load_sweep
 
     path = find_config(arguments.config, sorted((shipped_configs() / "sweeps").glob("*.yaml")))

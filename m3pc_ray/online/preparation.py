@@ -12,6 +12,7 @@ from m3pc_ray.online.replay.offline_data import OfflineData
 from m3pc_ray.online.served_weights import SERVED_CRITIC, SERVED_MODEL
 from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
 from m3pc_ray.training.run_folder import RunFolder
+from m3pc_ray.trajectories.resolve import absolute
 
 FIXED_SETTINGS = ("model.", "critic.hidden_width", "data.return_scale", "data.time_limit")
 """Settings that the pretrained weights depend on; a run made from them cannot change these."""
@@ -33,9 +34,8 @@ def finetune_config(source: RunFolder, overrides: dict[str, Any]) -> RunConfig:
     factor = changed.online.sharpness_factor
     scaled = {name: value_of(changed, name) * factor for name in SHARPNESS if name not in overrides}
     changed = with_settings(changed, {**scaled, "online.sharpness_factor": 1.0})
-    dataset = Path(changed.data.dataset).expanduser()
-    if dataset.exists():  # roles on other nodes and a later resume have other working folders
-        changed = with_settings(changed, {"data.dataset": str(dataset.resolve())})
+    # Roles on other nodes and a later resume have other working folders.
+    changed = with_settings(changed, {"data.dataset": absolute(changed.data.dataset)})
     if not changed.data.dataset:
         raise UserError(f"{source.path} names no data set; give --dataset (a name, a Minari id or a path)")
     return changed

@@ -37,6 +37,12 @@ class Location:
     reference: str
 
 
+def absolute(name: str) -> str:
+    """A data set's name or folder that means the same in every working folder: a path that exists from the root on."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name and path.exists() else name
+
+
 def locate(reference: str, folder: str = "", progress: download.Progress | None = None) -> Location:
     """What `reference` is and where it lies; a D4RL file that is not there is downloaded into the data folder.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.online_run import run_on_ray
+from actors.run_on_ray import run_on_ray
 from m3pc_ray.agent import Agent
 from m3pc_ray.commands.finetune import resume_finetune
 from m3pc_ray.config import DataConfig

@@ -6,7 +6,8 @@ import signal
 import pytest
 
 from actors import crew, monitor
-from actors.online_run import OnlineRun, run_on_ray
+from actors.online_run import OnlineRun
+from actors.run_on_ray import run_on_ray
 from m3pc_ray.commands.finetune import resume_finetune
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.preparation import finetune_config, prepare

@@ -10,7 +10,8 @@ import pytest
 import ray
 
 from actors import online_run
-from actors.online_run import OnlineRun, run_on_ray
+from actors.online_run import OnlineRun
+from actors.run_on_ray import run_on_ray
 from m3pc_ray.online.preparation import finetune_config, prepare
 from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.training.interrupt import StopRequest

@@ -27,7 +27,8 @@ from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.crew import Crew
-from actors.online_run import OnlineRun, run_on_ray
+from actors.online_run import OnlineRun
+from actors.run_on_ray import run_on_ray
 from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.run_folder import RunFolder

@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from m3pc_ray.cli import main
 from m3pc_ray.config import LoggingConfig, RunConfig
-from m3pc_ray.configuration import read_yaml
 from m3pc_ray.errors import UserError
 from m3pc_ray.training.run_folder import RunFolder
+from m3pc_ray.yaml_text import read_yaml
 from tests.tune.test_sweep import EVALUATE, rows, write
 from tune.callbacks import check_logging, logging_callbacks
 from tune.folder import SweepFolder

@@ -9,8 +9,9 @@ import pytest
 
 from m3pc_ray.cli import main
 from m3pc_ray.config import EvaluationConfig, RunConfig
-from m3pc_ray.configuration import read_yaml, read_yaml_text, shipped_configs, write_yaml
+from m3pc_ray.configuration import shipped_configs
 from m3pc_ray.errors import UserError
+from m3pc_ray.yaml_text import read_yaml, read_yaml_text, write_yaml
 from tune.definition import SEED_STRIDE, Sweep, trial_settings
 from tune.sweep_file import load_sweep, read_sweep
 

@@ -14,6 +14,7 @@ import shutil
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Somebody:
     """Keeps cores of the first node."""
 
 
-class Watch(threading.Thread):
+class Watch(threading.Thread, ABC):
     """Loses the second node in the middle of both trials, and looks how the one that was there goes on.
 
     Args:
@@ -63,9 +64,9 @@ class Watch(threading.Thread):
         self.watch()
         self.told["went_on"] = True
 
+    @abstractmethod
     def watch(self) -> None:
         """Lose the node, and return once its trial has gone on."""
-        raise NotImplementedError
 
     def lose(self) -> float:
         """Lose the second node, and let the first have room; the instant."""
