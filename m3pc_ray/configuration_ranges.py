@@ -37,6 +37,7 @@ RANGES: dict[str, str] = {
     "masks.reward_prediction_weight": _COUNT_OR_ZERO,
     "masks.inverse_dynamics_weight": _COUNT_OR_ZERO,
     "masks.path_inpainting_weight": _COUNT_OR_ZERO,
+    "masks.goal_weight": _COUNT_OR_ZERO,
     "masks.behaviour_cloning_weight": _COUNT_OR_ZERO,
     "pretrain.steps": _COUNT,
     "pretrain.batch_size": _COUNT,

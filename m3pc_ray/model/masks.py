@@ -120,18 +120,27 @@ TEST_MASKS = (
     "reward_prediction",
     "inverse_dynamics",
     "path_inpainting",
+    "goal",
     "behaviour_cloning",
 )
 
 
-def make_test_mask(name: str, segment_length: int, t: int, goal_step: int | None = None) -> Mask:
-    """The test-time mask called `name` at current step t; `goal_step` (default: the last) matters to inpainting only.
+def make_test_mask(
+    name: str, segment_length: int, t: int, goals: Sequence[int] | None = None, history: bool = True
+) -> Mask:
+    """The test-time mask called `name` at current step t.
+
+    `goals` (default: the last step) matter to inpainting, and the last of them to the single goal mask, which sees the
+    history or not.
 
     Raises:
         KeyError: `name` is not one of `TEST_MASKS`.
     """
+    steps = [segment_length - 1] if goals is None else list(goals)
     if name == "path_inpainting":
-        return path_inpainting(segment_length, t, [segment_length - 1 if goal_step is None else goal_step])
+        return path_inpainting(segment_length, t, steps)
+    if name == "goal":
+        return goal(segment_length, t, max(steps), history)
     return {
         "return_conditioned": return_conditioned,
         "forward_dynamics": forward_dynamics,
@@ -142,7 +151,7 @@ def make_test_mask(name: str, segment_length: int, t: int, goal_step: int | None
 
 
 def test_mask_probabilities(config: MaskConfig) -> NDArray[np.float64]:
-    """Probability of each of `TEST_MASKS` among the test-time masks of training, shape (6,)."""
+    """Probability of each of `TEST_MASKS` among the test-time masks of training, shape (7,)."""
     weights = np.array(
         [
             config.rcbc_weight,
@@ -150,6 +159,7 @@ def test_mask_probabilities(config: MaskConfig) -> NDArray[np.float64]:
             config.reward_prediction_weight,
             config.inverse_dynamics_weight,
             config.path_inpainting_weight,
+            config.goal_weight,
             config.behaviour_cloning_weight,
         ]
     )
@@ -168,6 +178,18 @@ def draw_masks(rng: np.random.Generator, segment_length: int, config: MaskConfig
     for _ in range(num_test):
         name = TEST_MASKS[rng.choice(len(TEST_MASKS), p=test_mask_probabilities(config))]
         t = int(rng.integers(segment_length))
-        goal_step = int(rng.integers(t, segment_length))
-        masks.append(make_test_mask(name, segment_length, t, goal_step))
+        goals = draw_goals(rng, segment_length, t)
+        masks.append(make_test_mask(name, segment_length, t, goals, history=bool(rng.random() < 0.5)))
     return masks
+
+
+def draw_goals(rng: np.random.Generator, segment_length: int, t: int) -> list[int]:
+    """Goal steps to train with: in half of the draws one later step, else each later step with probability one half.
+
+    At least one; the current step itself where it is the window's last, which asks for no path.
+    """
+    later = np.arange(min(t + 1, segment_length - 1), segment_length)
+    if rng.random() < 0.5:
+        return [int(rng.choice(later))]
+    chosen = later[rng.random(len(later)) < 0.5]
+    return [int(step) for step in chosen] or [int(rng.choice(later))]

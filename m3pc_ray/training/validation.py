@@ -23,7 +23,7 @@ def validation_errors(
     against the logged action). `t` is the current step in the window, as at test time.
 
     Returns:
-        `action_error/<mask>` at step t (return-conditioned, inverse-dynamics and cloning masks);
+        `action_error/<mask>` at step t (return-conditioned, inverse-dynamics, goal and cloning masks);
         `states_error/<k>_ahead` and `rewards_error` (forward-dynamics mask); `returns_error` at t and
         `rewards_error/reward_prediction` (reward-prediction mask); `states_error/inpainting` between t and the last
         step; `negative_log_likelihood` and `entropy` of the action at t (return-conditioned mask).
@@ -44,7 +44,7 @@ def validation_errors(
     def mean_square(difference: torch.Tensor) -> float:
         return float(difference.square().mean())
 
-    for name in ("return_conditioned", "inverse_dynamics", "behaviour_cloning"):
+    for name in ("return_conditioned", "inverse_dynamics", "goal", "behaviour_cloning"):
         prediction = predict(name)
         errors[f"action_error/{name}"] = mean_square(prediction.actions.mode()[:, t] - tokens["actions"][:, t])
         if name == "return_conditioned":
