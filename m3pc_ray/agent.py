@@ -27,10 +27,11 @@ import numpy.typing as npt
 
 from m3pc_ray.config import Guide, PlannerConfig
 from m3pc_ray.environments.actions import FloatArray, to_environment_range
+from m3pc_ray.episode_memory import EpisodeMemory
 from m3pc_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from m3pc_ray.planning.context import ContextWindow, PlanningContext
+    from m3pc_ray.planning.context import PlanningContext
     from m3pc_ray.planning.plan import Plan
     from m3pc_ray.planning.planner import ForwardPlanner
     from m3pc_ray.training.assemble import Models
@@ -76,7 +77,9 @@ class Agent:
         self.metadata = metadata
         self.time_limit = time_limit
         self.guide = planner.config.guide if guide is None else guide
-        self.reset()
+        self._memory = EpisodeMemory(
+            observation_dim, self.action_dim, planner.config.context_length, environment_id, seed
+        )
 
     @classmethod
     def load(
@@ -153,11 +156,7 @@ class Agent:
 
     def reset(self) -> None:
         """Forget every episode; the next `predict` starts new ones."""
-        self._window: ContextWindow | None = None
-        self._actions: FloatArray = np.empty((0, self.action_dim), dtype=np.float32)
-        self._streams = np.empty(0, dtype=np.uint64)
-        self._started = np.empty(0, dtype=np.bool_)
-        self._next_stream = 0
+        self._memory.forget()
 
     def predict(
         self,
@@ -176,11 +175,8 @@ class Agent:
         The agent assumes that the action it returned was executed. Actions are in the environment's bounds.
         Raises UserError for a wrong shape, a NaN or infinite observation, or a changed number of rows.
         """
-        single = np.ndim(observation) == 1
-        batch = np.asarray(observation, dtype=np.float32)
-        if batch.ndim not in (1, 2) or batch.shape[-1] != self.observation_dim:
-            raise UserError(self._shape_message(batch.shape))
-        plan = self.plan(batch[np.newaxis] if single else batch, episode_start, deterministic)
+        batch, single = self._memory.as_batch(observation)
+        plan = self.plan(batch, episode_start, deterministic)
         actions = to_environment_range(plan.actions, self.action_low, self.action_high)
         return actions[0] if single else actions
 
@@ -203,82 +199,15 @@ class Agent:
             streams: (B,) names of the random streams of rows that start an episode; by default a running number.
             details: fill `Plan.details`.
         """
-        values = self._check_observations(observations)
-        window = self._create_rows(len(values)) if self._window is None else self._window
-        indices = np.arange(len(self._started)) if rows is None else np.asarray(rows, dtype=np.int64)
-        if len(indices) != len(values):
-            message = f"{len(values)} observations for {len(indices)} environments; call reset() to change the number"
-            raise UserError(message)
-        starts = self._check_starts(episode_start, indices)
-        self._remember(window, values, starts, indices, streams)
-        plan = self.planner.plan(self.context(indices), guide=self._guide, sample=not deterministic, details=details)
-        self._actions[indices] = plan.actions
+        noticed = self._memory.notice(observations, episode_start, rows, streams)
+        context = self._memory.context(noticed.rows)
+        plan = self.planner.plan(context, guide=self._guide, sample=not deterministic, details=details)
+        self._memory.decided(noticed.rows, plan.actions)
         return plan
 
     def context(self, rows: Sequence[int] | npt.NDArray[np.int64] | None = None) -> PlanningContext:
         """What the planner was, or will be, given for the current step of `rows` (default: all): a copy."""
-        if self._window is None:
-            raise UserError("the agent has seen no observation yet; call predict first")
-        indices = np.arange(len(self._started)) if rows is None else np.asarray(rows, dtype=np.int64)
-        seeds = np.full(len(indices), self.seed, dtype=np.uint64)
-        steps = self._window.timesteps[indices].astype(np.uint64)
-        return self._window.context(np.stack([seeds, self._streams[indices], steps], axis=1), indices)
-
-    def _create_rows(self, count: int) -> ContextWindow:
-        from m3pc_ray.planning.context import ContextWindow
-
-        window = ContextWindow(count, self.observation_dim, self.action_dim, self.planner.config.context_length)
-        self._window = window
-        self._actions = np.zeros((count, self.action_dim), dtype=np.float32)
-        self._streams = np.zeros(count, dtype=np.uint64)
-        self._started = np.zeros(count, dtype=np.bool_)
-        return window
-
-    def _remember(
-        self,
-        window: ContextWindow,
-        observations: FloatArray,
-        starts: npt.NDArray[np.bool_],
-        rows: npt.NDArray[np.int64],
-        streams: npt.ArrayLike | None,
-    ) -> None:
-        names = None if streams is None else np.broadcast_to(np.asarray(streams, dtype=np.uint64), rows.shape)
-        for i, row in enumerate(rows):
-            if starts[i]:
-                window.reset(row, observations[i])
-                self._streams[row] = self._next_stream if names is None else names[i]
-                self._next_stream += 1
-                self._started[row] = True
-            else:
-                window.append(row, self._actions[row], observations[i])
-
-    def _check_observations(self, observations: npt.ArrayLike) -> FloatArray:
-        values = np.asarray(observations, dtype=np.float32)
-        if values.ndim != 2 or values.shape[1] != self.observation_dim or len(values) == 0:
-            raise UserError(self._shape_message(values.shape))
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
-            row, column = bad[0]
-            raise UserError(f"observation of environment {row} is {values[row, column]} at index {column}")
-        return values
-
-    def _shape_message(self, shape: tuple[int, ...]) -> str:
-        needed = f"({self.observation_dim},) or (environments, {self.observation_dim})"
-        return f"observation has shape {shape}; {self.environment_id} needs {needed}"
-
-    def _check_starts(
-        self, episode_start: bool | npt.ArrayLike | None, rows: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.bool_]:
-        if episode_start is None:
-            return ~self._started[rows]
-        flags = np.asarray(episode_start, dtype=np.bool_)
-        if flags.ndim > 1 or (flags.ndim == 1 and flags.shape != rows.shape):
-            raise UserError(f"episode_start has shape {flags.shape}; one flag or {len(rows)} flags are needed")
-        starts = np.broadcast_to(flags, rows.shape)
-        if not (starts | self._started[rows]).all():
-            row = int(rows[np.argmin(starts | self._started[rows])])
-            raise UserError(f"environment {row} has not started an episode yet; its episode_start must be True")
-        return starts
+        return self._memory.context(rows)
 
 
 def check_guide(guide: Guide, has_critic: bool) -> None:

@@ -205,6 +205,28 @@ class PlannerConfig:
 
 
 @dataclass(frozen=True)
+class BackwardConfig:
+    context_length: int = 3
+    """Past steps visible to the planner; the current step then sits at this index of the window (4 in the paper)."""
+    goal_slot: Literal["due", "last"] = "due"
+    """Where a goal stands in the window: at the step it is due, all that are due inside it at once (the next one in the
+    last step where none is), or only the next one, in the last step until its time has come (the paper)."""
+    completion_rounds: int = 3
+    """Times the model refines the free dimensions of goals that fix only some."""
+    goal_mask_sees: Literal["state", "history"] = "state"
+    """What the single goal mask sees beside the goal: the current state (the paper) or the past too (the authors)."""
+    missed: Literal["move_on", "wait"] = "move_on"
+    """A goal not reached when its time has come: go on to the next, or ask for it further and delay those after it."""
+    wait_steps: int = 20
+    """Most steps one goal is waited for."""
+    tolerance: float = 0.5
+    """Distance at which a goal counts as reached: root mean square over its fixed dimensions, in the data's standard
+    deviations."""
+    precision: Precision = "float32"
+    """Matrix products of backward planning, which has no candidates to make bfloat16 pay on a CPU."""
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     episodes: int = 20
     """Episodes a planner."""
@@ -324,6 +346,7 @@ class RunConfig:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     planner: PlannerConfig = field(default_factory=PlannerConfig)
+    backward: BackwardConfig = field(default_factory=BackwardConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)

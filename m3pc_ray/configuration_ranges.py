@@ -74,6 +74,10 @@ RANGES: dict[str, str] = {
     "planner.utility_unit_critic": _POSITIVE,
     "planner.return_ratio": "(-inf, inf)",
     "planner.return_limit": _COUNT_OR_ZERO,
+    "backward.context_length": _COUNT_OR_ZERO,
+    "backward.completion_rounds": _COUNT_OR_ZERO,
+    "backward.wait_steps": _COUNT_OR_ZERO,
+    "backward.tolerance": _POSITIVE,
     "evaluation.episodes": _COUNT,
     "evaluation.seed": _COUNT_OR_ZERO,
     "evaluation.parallel_environments": _COUNT,
@@ -150,6 +154,12 @@ def _relations(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield (
             "planner.context_length",
             f"must be below model.segment_length = {model.segment_length}, not {planner.context_length}",
+        )
+    if config.backward.context_length > model.segment_length - 2:
+        yield (
+            "backward.context_length",
+            f"must leave a step for a goal, so be at most {model.segment_length - 2} with model.segment_length = "
+            f"{model.segment_length}, not {config.backward.context_length}",
         )
     if config.online.max_weight_lag == 1:  # the learner does updates in twos (online.learner.MOST_UPDATES_AT_ONCE)
         yield "online.max_weight_lag", "must be 0 (no cap) or at least 2"

@@ -1,5 +1,7 @@
 """Every mask against the table of the method, written out by hand. Rows: states, returns, actions, rewards."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -75,10 +77,11 @@ def test_groups_get_the_asked_share_of_test_masks() -> None:
     config = MaskConfig(groups=3, test_mask_fraction=0.5)
     rng = np.random.default_rng(3)
     known = {
-        masks.make_test_mask(name, T, t, goal).tobytes()
+        masks.make_test_mask(name, T, t, goals, history).tobytes()
         for name in masks.TEST_MASKS
         for t in range(T)
-        for goal in range(T)
+        for goals in _sets_of_later_steps(t)
+        for history in (False, True)
     }
     shares = []
     for _ in range(300):
@@ -88,3 +91,21 @@ def test_groups_get_the_asked_share_of_test_masks() -> None:
         assert drawn[-1].tobytes() in known
         shares.append(sum(mask.tobytes() in known for mask in drawn) / 3)
     assert 0.45 < np.mean(shares) < 0.62  # a few random masks look like one of the table's
+
+
+def test_goals_of_training_are_later_steps_one_or_several() -> None:
+    rng = np.random.default_rng(4)
+    for t in range(T):
+        drawn = [masks.draw_goals(rng, T, t) for _ in range(400)]
+        possible = _sets_of_later_steps(t)
+        assert all(goals in possible for goals in drawn)
+        singles = np.mean([len(goals) == 1 for goals in drawn])
+        assert singles >= 0.4  # half of the draws, and those in which chance left one of several
+        if T - 1 - t >= 2:
+            assert {len(goals) for goals in drawn} >= {1, 2}
+            assert {step for goals in drawn for step in goals} == set(range(t + 1, T))
+
+
+def _sets_of_later_steps(t: int) -> list[list[int]]:
+    later = list(range(t + 1, T)) or [T - 1]
+    return [list(chosen) for count in range(1, len(later) + 1) for chosen in combinations(later, count)]
