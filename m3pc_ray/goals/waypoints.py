@@ -48,7 +48,8 @@ class Waypoints:
         if (np.diff(steps) <= 0).any():
             row = int(np.argmax(np.diff(steps) <= 0)) + 1
             raise UserError(
-                f"{self.source}: waypoint {row} is at step {steps[row]}, not after the one before ({steps[row - 1]})"
+                f"{self.source}: waypoint {row + 1} is at step {steps[row]}, not after the one before "
+                f"({steps[row - 1]})"
             )
         check_states(states, self.source)
 
@@ -66,10 +67,10 @@ class Waypoints:
 
 
 def check_states(states: NDArray[np.float32], source: str) -> None:
-    """Raises UserError for a waypoint that fixes no dimension, or an infinite value."""
+    """Raises UserError for a waypoint (messages count them from 1) that fixes no dimension, or an infinite value."""
     if np.isinf(states).any():
         row, column = np.argwhere(np.isinf(states))[0]
-        raise UserError(f"{source}: waypoint {row} is infinite in dimension {column}")
+        raise UserError(f"{source}: waypoint {row + 1} is infinite in dimension {column}")
     empty = np.isnan(states).all(axis=1)
     if empty.any():
-        raise UserError(f"{source}: waypoint {int(np.argmax(empty))} fixes no dimension")
+        raise UserError(f"{source}: waypoint {int(np.argmax(empty)) + 1} fixes no dimension")
