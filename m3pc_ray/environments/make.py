@@ -75,7 +75,7 @@ def make_environment(
     try:
         with _without_construction_noise(environment_id):
             environment = gymnasium.make(environment_id, **keywords)
-    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
+    except (gymnasium.error.Error, ImportError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(_explain_failure(environment_id, error)) from error
     try:
         specification(environment)
@@ -196,6 +196,8 @@ def _explain_failure(environment_id: str, error: Exception) -> str:
             importlib.import_module(package)
         except ImportError:
             return f"environment {environment_id}: package {package} cannot be imported; install it first"
+    if isinstance(error, RuntimeError):  # as of a wrong MUJOCO_GL: the id is right
+        return f"environment {environment_id} cannot be made: {reason.rstrip('.')}"
     known = list(gymnasium.registry)
     close = difflib.get_close_matches(environment_id, known, n=3, cutoff=0.6)
     # A wrong letter case or an old version leaves the letters intact, which the matcher above may rank low.
