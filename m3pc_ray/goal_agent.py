@@ -22,7 +22,6 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.goals.schedule import GoalSchedule
 from m3pc_ray.goals.waypoints import Waypoints
 from m3pc_ray.planning.backward import BackwardPlan, BackwardPlanner, GoalPlanner
-from m3pc_ray.planning.goal_window import GoalWindow
 
 if TYPE_CHECKING:
     from m3pc_ray.training.assemble import Models
@@ -144,7 +143,7 @@ class GoalAgent:
                 self._schedule.reset(int(row))
             self._schedule.advance(int(row), observation)
         context = self._memory.context(noticed.rows)
-        states, slots = self._schedule.goals(noticed.rows, context.positions, self._backward.segment_length)
-        plan = self._backward.plan(context, GoalWindow(states, slots), self.planner, sample=not deterministic)
+        goals = self._schedule.goals(noticed.rows, context.positions, self._backward.segment_length)
+        plan = self._backward.plan(context, goals, self.planner, sample=not deterministic)
         self._memory.decided(noticed.rows, plan.actions)
         return plan

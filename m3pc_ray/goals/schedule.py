@@ -21,28 +21,18 @@ delayed with it. A reached at step 21 only, two steps late:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from m3pc_ray.errors import UserError
+from m3pc_ray.goals.goal_window import GoalWindow
 from m3pc_ray.goals.user_function import describe
 from m3pc_ray.goals.waypoints import Waypoints, check_states
 
 Slot = Literal["last", "due"]
 Missed = Literal["move_on", "wait"]
-
-
-@dataclass(frozen=True)
-class WindowGoals:
-    """What B decisions are to reach; at most G goals each."""
-
-    states: NDArray[np.float32]
-    """(B, G, observation_dim), raw units; NaN where free, and where there is no goal."""
-    slots: NDArray[np.int64]
-    """(B, G), index in the window, rising, after the current step; -1: no goal (behind those that are)."""
 
 
 class GoalSchedule:
@@ -132,7 +122,7 @@ class GoalSchedule:
         self._next[row] += 1
         self._waited[row] = 0
 
-    def goals(self, rows: ArrayLike, positions: ArrayLike, segment_length: int) -> WindowGoals:
+    def goals(self, rows: ArrayLike, positions: ArrayLike, segment_length: int) -> GoalWindow:
         """What the decisions of environments `rows` (B,) are to reach.
 
         Args:
@@ -162,7 +152,7 @@ class GoalSchedule:
         for answer, (indices, places) in enumerate(shown):
             states[answer, : len(indices)] = self._states[rows[answer]][indices]
             slots[answer, : len(places)] = places
-        return WindowGoals(states, slots)
+        return GoalWindow(states, slots)
 
     def wanted(self, row: int, interpolate: bool = False) -> NDArray[np.float32]:
         """(observation_dim,), what environment `row` should be in at its current step, raw units; NaN: nothing asked.

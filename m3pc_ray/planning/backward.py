@@ -22,13 +22,13 @@ from torch import Tensor
 
 from m3pc_ray.config import BackwardConfig
 from m3pc_ray.errors import UserError
+from m3pc_ray.goals.goal_window import GoalWindow
 from m3pc_ray.model import masks
 from m3pc_ray.model.distribution import SquashedGaussian
 from m3pc_ray.model.masks import STATES, Mask
 from m3pc_ray.model.network import Prediction, TrajectoryModel
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.planning.context import PlanningContext
-from m3pc_ray.planning.goal_window import GoalWindow
 from m3pc_ray.planning.randomness import decision_noise
 
 GoalPlanner = Literal["backward", "goal_mask", "bc"]
@@ -100,7 +100,7 @@ class BackwardPlanner:
         if planner not in GOAL_PLANNERS:
             raise UserError(f"planner is {planner!r}; it must be one of {', '.join(GOAL_PLANNERS)}")
         context.check(self._model.observation_dim, self._model.action_dim)
-        goals.check(context, self._model.observation_dim, self.segment_length)
+        check_goals(goals, context, self._model.observation_dim, self.segment_length)
         actions = np.empty((len(context), self._model.action_dim), dtype=np.float32)
         path = np.empty((len(context), self.segment_length, self._model.observation_dim), dtype=np.float32)
         # A mask belongs to a whole batch: environments with the same current step and goal steps go together.
@@ -204,3 +204,29 @@ def _groups(layout: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Rows that have the same (columns,) layout, together."""
     _, group = np.unique(layout, axis=0, return_inverse=True)
     return [np.flatnonzero(group == index) for index in range(int(group.max()) + 1)] if len(layout) else []
+
+
+def check_goals(goals: GoalWindow, context: PlanningContext, observation_dim: int, segment_length: int) -> None:
+    """Raises UserError where shapes do not fit, or a slot lies outside of what is to come in its window."""
+    batch, count = len(context), goals.slots.shape[-1]
+    if goals.slots.shape != (batch, count) or goals.states.shape != (batch, count, observation_dim):
+        raise UserError(
+            f"goals: states {goals.states.shape} and slots {goals.slots.shape} do not fit {batch} environments with "
+            f"{observation_dim} observed dimensions"
+        )
+    used = goals.slots >= 0
+    wrong = used & ((goals.slots <= context.positions[:, None]) | (goals.slots >= segment_length))
+    if wrong.any():
+        row, goal = np.argwhere(wrong)[0]
+        now = int(context.positions[row])
+        raise UserError(
+            f"goals: environment {row} has goal {goal} at window step {goals.slots[row, goal]}; from its step {now} "
+            f"on, 1 to {segment_length - 1 - now} steps ahead can be seen"
+        )
+    values = goals.states[used]
+    if np.isinf(values).any() or np.isnan(values).all(axis=-1).any():
+        raise UserError("goals: a goal is infinite in some dimension, or fixes none")
+    for row, slots in enumerate(goals.slots):
+        mine = slots[slots >= 0]
+        if len(np.unique(mine)) < len(mine):
+            raise UserError(f"goals: environment {row} has two goals at the same window step")

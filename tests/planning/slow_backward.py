@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from m3pc_ray.goals.goal_window import GoalWindow
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.planning.context import PlanningContext
-from m3pc_ray.planning.goal_window import GoalWindow
 
 
 def slow_backward(

@@ -10,9 +10,9 @@ import torch
 
 from m3pc_ray.config import BackwardConfig
 from m3pc_ray.errors import UserError
+from m3pc_ray.goals.goal_window import GoalWindow
 from m3pc_ray.planning.backward import GOAL_PLANNERS, BackwardPlanner
 from m3pc_ray.planning.context import PlanningContext
-from m3pc_ray.planning.goal_window import GoalWindow
 from tests.planning.factory import ACTION_DIM, OBSERVATION_DIM, fresh_seed, make_model
 from tests.planning.factory import make_context as make_context_at
 from tests.planning.slow_backward import slow_backward
