@@ -148,7 +148,7 @@ def find_config(path: str | Path, among: typing.Sequence[Path] = ()) -> Path:
         if candidate.is_file():
             return candidate
     names = [str(found.relative_to(shipped).with_suffix("")) for found in among or shipped_settings()]
-    raise UserError(f"{path}: no such configuration file{_suggestion(name, names, ', '.join(names))}")
+    raise UserError(f"{path}: no such configuration file{suggestion(name, names, ', '.join(names))}")
 
 
 def shipped_configs() -> Path:
@@ -158,8 +158,9 @@ def shipped_configs() -> Path:
 
 
 def shipped_settings() -> list[Path]:
-    """The shipped files that hold settings: neither sweeps nor what Ray's tools and Kubernetes read."""
-    return sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name not in ("cluster", "sweeps"))
+    """The shipped files that hold settings: neither goals nor sweeps nor what Ray's tools and Kubernetes read."""
+    others = ("cluster", "goals", "sweeps")
+    return sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name not in others)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, sections: typing.Sequence[str] | None = None) -> None:
@@ -227,10 +228,11 @@ def _flatten(tree: dict[Any, Any], prefix: str, source: str, values: dict[str, t
 def _known(name: str, source: str) -> None:
     names = list(all_settings())
     if name not in all_settings():
-        raise UserError(f"{source}: {name}: no such setting{_suggestion(name, names)}")
+        raise UserError(f"{source}: {name}: no such setting{suggestion(name, names)}")
 
 
-def _suggestion(name: str, names: list[str], otherwise: str = "") -> str:
+def suggestion(name: str, names: list[str], otherwise: str = "") -> str:
+    """The end of an error about an unknown `name`: those of `names` that are close, else `otherwise`, what there is."""
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     tails = [candidate for candidate in names if candidate.rpartition(".")[2] == name.rpartition(".")[2]]
     close = list(dict.fromkeys(tails + close))[:3]
@@ -246,7 +248,7 @@ def _assemble(values: dict[str, tuple[Any, str]]) -> RunConfig:
     converted: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name, (value, source) in values.items():
-        converted[name] = _convert(value, all_settings()[name].annotation, f"{source}: {name}")
+        converted[name] = convert(value, all_settings()[name].annotation, f"{source}: {name}")
         sources[name] = source
     config: RunConfig = _build(RunConfig, "", converted)
     check_ranges(config, sources)
@@ -277,8 +279,8 @@ def _is_optional(annotation: Any) -> bool:
     return get_origin(annotation) in (types.UnionType, typing.Union) and type(None) in get_args(annotation)
 
 
-def _convert(value: Any, annotation: Any, where: str) -> Any:
-    """`value` (from YAML, or text from the command line) as `annotation` says, or a UserError."""
+def convert(value: Any, annotation: Any, where: str) -> Any:
+    """`value` (from YAML, or text from the command line) as `annotation` says; UserError, with `where`, if it is not."""
     text = value.strip() if isinstance(value, str) else value
     if _is_optional(annotation):
         if text is None or (isinstance(text, str) and text.lower() in ("none", "null")):

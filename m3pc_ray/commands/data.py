@@ -5,6 +5,7 @@
     m3pc data info hopper_medium-v2.hdf5 --figure returns.png
     m3pc data convert d4rl/hopper-medium-v2 data/hopper-medium
     m3pc data convert data/hopper-medium copy.hdf5
+    m3pc data convert d4rl/hopper-medium-v2 d4rl/hopper-medium-replay-v2 data/hopper-both
     m3pc data convert runs/finetuned data/finetuned-replay
     m3pc data info runs/finetuned/replay
     m3pc data download d4rl/hopper-medium-v2 --folder data
@@ -52,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.set_defaults(act=describe)
 
     command = actions.add_parser("convert", parents=[common], help="write a data set in another form")
-    command.add_argument("source", metavar="SRC", help="name, Minari id, path or finetuned run")
+    command.add_argument(
+        "source", nargs="+", metavar="SRC", help="name, Minari id, path or finetuned run; several are joined"
+    )
     command.add_argument(
         "target", metavar="DST", help="trajectory store (folder), or D4RL HDF5 if it ends in .hdf5 or .h5"
     )
@@ -122,15 +125,21 @@ def describe(arguments: argparse.Namespace) -> None:
 
 
 def convert(arguments: argparse.Namespace) -> None:
-    """`m3pc data convert SRC DST`"""
+    """`m3pc data convert SRC [SRC ...] DST`"""
     from m3pc_ray.trajectories import d4rl
+    from m3pc_ray.trajectories.episodes import Trajectories
     from m3pc_ray.trajectories.files import disk_bytes, replacing
     from m3pc_ray.trajectories.store import write_store
 
     target = Path(arguments.target).expanduser()
     if target.exists() and not arguments.overwrite:
         raise UserError(f"{target} already exists; choose another name or give --overwrite")
-    data, _ = _load(arguments.source, arguments)
+    parts = [_load(source, arguments)[0] for source in arguments.source]
+    data = parts[0]
+    if len(parts) > 1:
+        names = [part.metadata.name for part in parts]
+        joined = {"name": target.stem, "origin": f"{' + '.join(names)}, joined; of the first: {data.metadata.origin}"}
+        data = Trajectories.concatenate(parts, data.metadata.replace(**joined))
     if target.suffix in d4rl.SUFFIXES:
         if target.is_dir():
             raise UserError(f"{target} is a folder; it will not be overwritten by a file")

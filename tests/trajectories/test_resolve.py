@@ -156,6 +156,21 @@ def test_h5_is_hdf5_and_a_damaged_store_hides_nothing_in_the_list(tmp_path):
     assert rows[str(folder / "copy.h5")]["kind"] == "hdf5"
 
 
+def test_several_sources_are_joined(tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    write_store(make_trajectories([5, 7], seed=1), first)
+    write_store(make_trajectories([4], seed=2), second)
+    target = tmp_path / "both"
+    assert cli.main(["data", "convert", str(first), str(second), str(first), str(target)]) == 0
+    assert "5 episodes, 28 steps" in capsys.readouterr().out
+    parts, joined = [resolve.load(str(path)) for path in (first, second, first)], resolve.load(str(target))
+    np.testing.assert_array_equal(joined.observations, np.concatenate([part.observations for part in parts]))
+    np.testing.assert_array_equal(joined.lengths, [5, 7, 4, 5, 7])
+    assert joined.metadata.name == "both"
+    assert "synthetic + synthetic + synthetic, joined" in joined.metadata.origin
+    assert cli.main(["data", "convert", str(first), str(target)]) == 2  # DST is there already
+
+
 def test_convert_needs_an_environment(tmp_path, capsys):
     path = write_arrays(tmp_path / "mine.hdf5", d4rl_arrays(make_trajectories([3])), env_id=None)
     assert cli.main(["data", "convert", str(path), "out"]) == 2

@@ -1,0 +1,200 @@
+"""`m3pc reach`: goals that nobody demonstrated, by backward M³PC and by its baselines."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m3pc_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from m3pc_ray.evaluation.reaching.reach import Reached
+    from m3pc_ray.goals.task import Facts, GoalProblem
+    from m3pc_ray.planning.backward import GoalPlanner
+    from m3pc_ray.training.assemble import Models
+
+SUMMARY = "steer a run to goals nobody demonstrated (backward M³PC) and measure it"
+DESCRIPTION = """\
+Steers to the waypoints of a task with backward M³PC and with its baselines, the same episodes for each, and prints how
+closely they followed, how often they succeeded, and how far outside the data they came.
+
+  m3pc reach --run runs/hopper --task hopper-wiggle --episodes 5
+  m3pc reach --run runs/hopper --task hopper-wiggle --set frequency_hz=3 --planner backward
+  m3pc reach --run runs/walker2d --task waypoints.csv --json rows.json
+  m3pc reach --run runs/cheetah --task halfcheetah-flip --preview
+
+--task is hopper-wiggle, walker2d-split, halfcheetah-flip, a YAML file as in configs/goals/, or waypoints of your own:
+FILE.csv, FILE.parquet or FILE.py:function (docs/goals.md). The folder --out gets tracking.png (wanted against reached),
+cloud.png (the states reached among those of the data), a film of each planner's first episode, and the record they were
+made from."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own options and those of the planner's settings."""
+    from m3pc_ray.commands._films import STYLES
+    from m3pc_ray.configuration import add_config_arguments
+    from m3pc_ray.planning.backward import GOAL_PLANNERS
+
+    parser.add_argument("--run", required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument("--task", required=True, metavar="TASK", help="task, YAML file or waypoints")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="setting of the task; repeatable"
+    )
+    parser.add_argument(
+        "--planner",
+        action="append",
+        choices=GOAL_PLANNERS,
+        help="backward: M³PC; goal_mask: one pass with the goal; bc: blind to it; repeatable (default: all)",
+    )
+    parser.add_argument("--episodes", type=int, default=5, help="episodes a planner (default: 5)")
+    parser.add_argument("--seed", type=int, default=1000, help="seed of the first; episode i resets with seed + i")
+    parser.add_argument("--dataset", metavar="REF", help="data to compare with (default: the run's)")
+    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="checkpoint to load (default: the newest)")
+    parser.add_argument("--device", help="torch device (default: the run's)")
+    parser.add_argument("--threads", type=int, metavar="K", help="CPU threads of torch (default: all cores)")
+    parser.add_argument("--out", metavar="FOLDER", help="record, figures and films (default: RUN/reach/TASK)")
+    parser.add_argument("--json", metavar="FILE", help='also write {"rows": [...]}')
+    parser.add_argument("--preview", action="store_true", help="show the waypoints themselves; nothing is simulated")
+    parser.add_argument(
+        "--video-style",
+        choices=STYLES,
+        default="auto",
+        help="films drawn by MuJoCo, as stick figures, or none (auto: by MuJoCo where it can draw)",
+    )
+    parser.add_argument("--video-format", choices=("gif", "webp", "mp4"), default="gif", help="(default: gif)")
+    parser.add_argument(
+        "--slow-motion", type=float, default=2.0, metavar="X", help="times slower than it happened (default: 2)"
+    )
+    add_config_arguments(parser, ["backward"])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plays, prints the table, writes record, figures, films and --json."""
+    from rich.console import Console
+
+    from m3pc_ray.commands._films import choose_style
+    from m3pc_ray.commands._output import write_rows
+    from m3pc_ray.evaluation.reaching.reach import compare, make_facts
+    from m3pc_ray.evaluation.reaching.tables import reach_bars, reach_table, success_table
+    from m3pc_ray.goals.tasks import load_task
+    from m3pc_ray.planning.backward import GOAL_PLANNERS
+
+    if arguments.episodes < 1:
+        raise UserError(f"--episodes is {arguments.episodes}; at least 1 is needed")
+    if not arguments.slow_motion > 0:
+        raise UserError(f"--slow-motion is {arguments.slow_motion}; it must be above 0")
+    task_file = load_task(arguments.task, _settings(arguments.set))
+    models = _load(arguments, task_file.backward)
+    facts = make_facts(models, _trajectories(arguments, models))
+    problem = task_file.task.problem(facts)
+    console, stderr = Console(), Console(stderr=True)
+    style, notice = choose_style(arguments.video_style)
+    _warn(stderr, models, problem, notice)
+    out = Path(arguments.out).expanduser() if arguments.out else Path(arguments.run) / "reach" / problem.name
+    if arguments.preview:
+        return _preview(console, facts, problem, out, arguments, style)
+    planners: list[GoalPlanner] = arguments.planner or list(GOAL_PLANNERS)
+    seeds = [arguments.seed + index for index in range(arguments.episodes)]
+    with reach_bars(console, planners) as bars:
+        found = compare(models, facts, problem, planners, seeds, progress=bars.__getitem__)
+    console.print(reach_table(found.rows, found.setting.success))
+    console.print(success_table(found.rows))
+    _write(console, found, out, arguments, style)
+    if arguments.json:
+        write_rows(arguments.json, found.rows)
+    return 0
+
+
+def _settings(given: list[str]) -> dict[str, str]:
+    settings = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise UserError(f"--set {text}: write it as NAME=VALUE, such as frequency_hz=3")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def _load(arguments: argparse.Namespace, task_settings: dict[str, object]) -> Models:
+    """The run's models; planner settings of the command line before those of the task before those of the run."""
+    from m3pc_ray.commands._runs import load_for_acting
+    from m3pc_ray.configuration import given_overrides
+
+    overrides = {f"backward.{name}": str(value) for name, value in task_settings.items()}
+    _, models, _ = load_for_acting(arguments, overrides | given_overrides(arguments), ["none"])
+    return models
+
+
+def _trajectories(arguments: argparse.Namespace, models: Models):  # type: ignore[no-untyped-def]
+    from m3pc_ray.trajectories.resolve import load
+
+    data = models.config.data
+    try:
+        return load(arguments.dataset or data.dataset, data.environment, data.folder)
+    except UserError as error:
+        raise UserError(f"{error} (the data that goals are compared with; name it with --dataset)") from error
+
+
+def _warn(console: Console, models: Models, problem: GoalProblem, notice: str) -> None:
+    masks = models.config.masks
+    lines = list(problem.warnings)
+    trained = masks.test_mask_fraction > 0 and masks.path_inpainting_weight > 0 and masks.inverse_dynamics_weight > 0
+    if not trained:
+        lines.append(
+            "the run was trained without the masks of backward planning (masks.path_inpainting_weight, "
+            "masks.inverse_dynamics_weight), so that it can hardly follow; see docs/goals.md"
+        )
+    for line in [*lines, *([notice] if notice else [])]:
+        console.print(f"m3pc: warning: {line}", highlight=False, soft_wrap=True)
+
+
+def _preview(
+    console: Console, facts: Facts, problem: GoalProblem, out: Path, arguments: argparse.Namespace, style: str
+) -> int:
+    from m3pc_ray.commands._films import write_preview
+    from m3pc_ray.environments.make import make_environment
+    from m3pc_ray.goals.reading import write_waypoints
+
+    if style == "none":
+        raise UserError("--preview shows the waypoints, which --video-style none forbids")
+    path = out / f"preview.{arguments.video_format}"
+    environment = make_environment(facts.environment_id)
+    try:
+        points = problem.waypoints
+        write_preview(environment, points.steps, points.states, problem.name, path, style, arguments.slow_motion)
+    finally:
+        environment.close()
+    written = [path, path.with_suffix(".png")]
+    if problem.waypoints.moving is None:
+        write_waypoints(problem.waypoints, out / "waypoints.csv", facts.environment_id, overwrite=True)
+        written.append(out / "waypoints.csv")
+    for file in written:
+        console.print(f"wrote {file}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _write(console: Console, found: Reached, out: Path, arguments: argparse.Namespace, style: str) -> None:
+    from m3pc_ray.commands._films import write_film
+    from m3pc_ray.environments.make import make_environment
+    from m3pc_ray.evaluation.reaching.record import write_record
+    from m3pc_ray.report.reach import cloud_figure, tracking_figure
+
+    write_record(out, found.setting, found.episodes, found.rows, found.cloud, overwrite=True)
+    written = [tracking_figure(out, out / "tracking.png"), cloud_figure(out, out / "cloud.png")]
+    if style != "none":
+        environment = make_environment(found.setting.environment)
+        try:
+            with console.status("drawing films"):
+                for planner, episodes in found.episodes.items():
+                    key = found.setting.key_dimension
+                    path = out / f"{planner}.{arguments.video_format}"
+                    dimension = found.setting.dimensions[key]
+                    write_film(environment, episodes[0], key, dimension, path, style, arguments.slow_motion)
+                    written.append(path)
+        finally:
+            environment.close()
+    for file in written:
+        console.print(f"wrote {file}", highlight=False, soft_wrap=True)

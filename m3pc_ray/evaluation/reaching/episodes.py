@@ -1,0 +1,77 @@
+"""Episodes on the way to goals: the same resets for every planner, environments stepped together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from m3pc_ray.environments.actions import to_environment_range
+from m3pc_ray.environments.make import EnvironmentGroup
+from m3pc_ray.environments.poses import current_positions
+from m3pc_ray.evaluation.reaching.record import RecordedEpisode
+from m3pc_ray.goal_agent import GoalAgent
+from m3pc_ray.goals.task import GoalProblem
+
+Progress = Callable[[int, int], None]
+"""Called after every step: steps of the longest episode so far, and the most there can be."""
+
+
+def run_episodes(
+    agent: GoalAgent,
+    problem: GoalProblem,
+    group: EnvironmentGroup,
+    seeds: Sequence[int],
+    *,
+    has_track: bool = False,
+    progress: Progress | None = None,
+) -> list[RecordedEpisode]:
+    """One episode a seed, with the agent's planner; at most as many as the group has environments.
+
+    An episode goes on for `problem.episode_steps`, or until the task or its time limit ends it. With `has_track` the
+    simulator's first position, the place along the track that observations leave out, is recorded too.
+    """
+    agent.reset()
+    count, rows = len(seeds), np.arange(len(seeds))
+    places: list[list[float]] = [[] for _ in seeds]
+
+    def note_places(these: npt.NDArray[np.int64]) -> None:
+        for row in these:
+            places[row].append(float(current_positions(group.environments[row])[0]) if has_track else float("nan"))
+
+    observations = np.stack([group.reset(row, seed=seed) for row, seed in enumerate(seeds)])
+    note_places(rows)
+    reached = [[observation.copy()] for observation in observations]
+    wanted = np.repeat(problem.wanted[np.newaxis], count, axis=0)
+    terminated = np.zeros(count, dtype=np.bool_)
+    starts = np.ones(count, dtype=np.bool_)
+    for step in range(problem.episode_steps):
+        plan = agent.plan(observations[rows], starts[rows], rows=rows, streams=np.asarray(seeds)[rows])
+        if problem.waypoints.moving is not None:
+            for row in rows:
+                wanted[row, step] = agent.schedule.wanted(int(row))
+        transitions = group.step(to_environment_range(plan.actions, agent.action_low, agent.action_high), rows)
+        observations[rows] = transitions.observations
+        starts[:] = False
+        for row, observation in zip(rows, transitions.observations, strict=True):
+            reached[row].append(observation)
+        note_places(rows)
+        terminated[rows] = transitions.terminated
+        rows = rows[~transitions.done]
+        if progress is not None:
+            progress(step + 1, problem.episode_steps)
+        if not len(rows):
+            break
+    if problem.waypoints.moving is not None:
+        wanted[:, -1] = np.nan  # no decision was made there, so no goal was asked for
+    return [
+        RecordedEpisode(
+            seed,
+            np.stack(states),
+            wanted[row],
+            bool(terminated[row]),
+            np.array(places[row]) if has_track else None,
+        )
+        for row, (seed, states) in enumerate(zip(seeds, reached, strict=True))
+    ]

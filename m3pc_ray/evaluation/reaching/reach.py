@@ -1,0 +1,117 @@
+"""Planners compared on one goal task: episodes, the row of the table of each, and what figures and films need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m3pc_ray.environments.make import EnvironmentGroup
+from m3pc_ray.environments.observation_names import observation_names
+from m3pc_ray.environments.observed_state import find_observed_state
+from m3pc_ray.environments.poses import seconds_per_step
+from m3pc_ray.errors import UserError
+from m3pc_ray.evaluation.reaching.episodes import Progress, run_episodes
+from m3pc_ray.evaluation.reaching.outside_data import DataCloud
+from m3pc_ray.evaluation.reaching.record import ReachSetting, RecordedEpisode
+from m3pc_ray.evaluation.reaching.rows import make_row
+from m3pc_ray.goal_agent import GoalAgent
+from m3pc_ray.goals.success import WAYPOINT_TOLERANCE
+from m3pc_ray.goals.task import Facts, GoalProblem
+from m3pc_ray.planning.backward import GoalPlanner
+from m3pc_ray.trajectories.episodes import Trajectories
+
+if TYPE_CHECKING:
+    from m3pc_ray.training.assemble import Models
+
+
+@dataclass(frozen=True, eq=False)
+class Reached:
+    """What a comparison found."""
+
+    problem: GoalProblem
+    setting: ReachSetting
+    rows: list[dict[str, Any]]
+    """One a planner; see `rows.make_row`, and `decisions`, `decisions_per_s`, `missed_mean`, `delay_mean`."""
+    episodes: dict[str, list[RecordedEpisode]]
+    """By planner, an episode a seed."""
+    cloud: DataCloud
+
+
+def make_facts(models: Models, trajectories: Trajectories) -> Facts:
+    """What a task has to know about a run and its data.
+
+    Raises UserError where the data come from another environment than the run's.
+    """
+    if trajectories.observation_dim != models.model.observation_dim:
+        raise UserError(
+            f"{trajectories.metadata.name} has observations of size {trajectories.observation_dim}; the run was "
+            f"trained on {models.model.observation_dim}"
+        )
+    with EnvironmentGroup(models.environment_id, 1, time_limit=models.time_limit) as group:
+        seconds = seconds_per_step(group.environments[0])
+    return Facts(
+        environment_id=models.environment_id,
+        dimensions=observation_names(models.environment_id, models.model.observation_dim),
+        seconds_per_step=seconds,
+        trajectories=trajectories,
+        std=np.asarray(models.statistics.states_std, dtype=np.float32),
+        time_limit=models.time_limit,
+        segment_length=models.model.config.segment_length,
+    )
+
+
+def compare(
+    models: Models,
+    facts: Facts,
+    problem: GoalProblem,
+    planners: Sequence[GoalPlanner],
+    seeds: Sequence[int],
+    progress: Callable[[GoalPlanner], Progress] | None = None,
+) -> Reached:
+    """Plays an episode a seed with each planner and measures it. Raises UserError without any seed."""
+    if not seeds:
+        raise UserError("no episode to play; at least 1 is needed")
+    setting = ReachSetting(
+        task=problem.name,
+        environment=facts.environment_id,
+        dimensions=facts.dimensions,
+        std=facts.std,
+        dt=facts.seconds_per_step,
+        key_dimension=problem.key_dimension,
+        plotted_dimensions=problem.plotted_dimensions,
+        success=problem.success.describe(),
+        tolerance=WAYPOINT_TOLERANCE,
+    )
+    cloud = DataCloud.fit(facts.trajectories, models.statistics, seed=0)
+    agent = GoalAgent(models, problem.waypoints)
+    rows, episodes = [], {}
+    with EnvironmentGroup(models.environment_id, len(seeds), time_limit=models.time_limit) as group:
+        has_track = _has_track(group)
+        for planner in planners:
+            agent.planner = planner
+            started = time.perf_counter()
+            follow = progress(planner) if progress is not None else None
+            played = run_episodes(agent, problem, group, seeds, has_track=has_track, progress=follow)
+            seconds = time.perf_counter() - started
+            decisions = sum(len(episode.reached) - 1 for episode in played)
+            row = make_row(planner, played, setting, problem.success, cloud)
+            row |= {
+                "missed_mean": float(agent.schedule.missed.mean()),
+                "delay_mean": float(agent.schedule.delays.mean()),
+                "decisions": decisions,
+                "decisions_per_s": decisions / max(seconds, 1e-9),
+            }
+            rows.append(row)
+            episodes[planner] = played
+    return Reached(problem, setting, rows, episodes, cloud)
+
+
+def _has_track(group: EnvironmentGroup) -> bool:
+    try:
+        return find_observed_state(group.environments[0]).hidden_positions > 0
+    except UserError:
+        return False  # then nothing can be drawn either, and that is said where it is asked for
