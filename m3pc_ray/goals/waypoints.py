@@ -38,7 +38,9 @@ class Waypoints:
     def __post_init__(self) -> None:
         steps, states = self.steps, self.states
         if states.ndim != 2 or len(states) == 0:
-            raise UserError(f"{self.source}: waypoints have shape {states.shape}; (waypoints, observation_dim) is needed")
+            raise UserError(
+                f"{self.source}: waypoints have shape {states.shape}; (waypoints, observation_dim) is needed"
+            )
         if steps.shape != (len(states),):
             raise UserError(f"{self.source}: {len(states)} waypoints have steps of shape {steps.shape}; one step each")
         if steps[0] < 1:
