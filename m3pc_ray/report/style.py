@@ -13,14 +13,26 @@ from matplotlib.figure import Figure
 
 from m3pc_ray.errors import UserError
 
-COLOURS = {"none": "#4477aa", "return": "#228833", "critic": "#cc3311", "dataset": "#777777", "explore": "#bbbbbb"}
-"""One colour a planner, told apart by colour-blind readers (Paul Tol's bright scheme)."""
+COLOURS = {
+    "none": "#4477aa",
+    "return": "#228833",
+    "critic": "#cc3311",
+    "dataset": "#777777",
+    "explore": "#bbbbbb",
+    "backward": "#0077bb",
+    "goal_mask": "#ee7733",
+    "bc": "#009988",
+}
+"""One colour a planner; those that share a figure are told apart by colour-blind readers (Paul Tol's schemes)."""
 LABELS = {
     "none": "BTM, one mask",
     "return": "M³PC-M",
     "critic": "M³PC-Q",
     "dataset": "data set",
     "finetuned": "finetuned",
+    "backward": "Backward M³PC",
+    "goal_mask": "single goal mask",
+    "bc": "behaviour cloning",
 }
 
 _PARAMETERS: dict[Any, Any] = {

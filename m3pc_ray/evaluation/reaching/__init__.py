@@ -1,0 +1,1 @@
+"""How well goals were reached: measures of an episode, distance to the data, rows, tables and the record of it all."""
