@@ -280,7 +280,7 @@ def _is_optional(annotation: Any) -> bool:
 
 
 def convert(value: Any, annotation: Any, where: str) -> Any:
-    """`value` (from YAML, or text from the command line) as `annotation` says; UserError, with `where`, if it is not."""
+    """`value` (from YAML, or text from the command line) as `annotation` says, or a UserError with `where`."""
     text = value.strip() if isinstance(value, str) else value
     if _is_optional(annotation):
         if text is None or (isinstance(text, str) and text.lower() in ("none", "null")):

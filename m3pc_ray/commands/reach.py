@@ -182,8 +182,11 @@ def _write(console: Console, found: Reached, out: Path, arguments: argparse.Name
     from m3pc_ray.evaluation.reaching.record import write_record
     from m3pc_ray.report.reach import cloud_figure, tracking_figure
 
-    write_record(out, found.setting, found.episodes, found.rows, found.cloud, overwrite=True)
-    written = [tracking_figure(out, out / "tracking.png"), cloud_figure(out, out / "cloud.png")]
+    record = out / "record"
+    if record.exists() and not (record / "reach.json").is_file():
+        raise UserError(f"{record}: exists and is no record of m3pc reach; give another --out")
+    write_record(record, found.setting, found.episodes, found.rows, found.cloud, overwrite=True)
+    written = [tracking_figure(record, out / "tracking.png"), cloud_figure(record, out / "cloud.png")]
     if style != "none":
         environment = make_environment(found.setting.environment)
         try:

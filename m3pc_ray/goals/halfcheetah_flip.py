@@ -15,7 +15,7 @@ from m3pc_ray.goals.task import Facts, GoalTask, ramp
 
 @dataclass(frozen=True)
 class HalfCheetahFlip(GoalTask):
-    """Front-tip angle (rad, nose up) on an even ramp, front-tip height (m, above its place at rest) on half a sine."""
+    """Front-tip angle (rad, nose up) on an even ramp; its height (m above 0.7 m) goes up, then down."""
 
     name: ClassVar[str] = "halfcheetah-flip"
     environment: ClassVar[str] = "HalfCheetah"
@@ -24,18 +24,18 @@ class HalfCheetahFlip(GoalTask):
 
     start_step: int = 10
     """Step at which the turn begins."""
-    turn_steps: int = 16
+    turn_steps: int = 24
     """Steps it takes (0.05 s each)."""
-    hold_steps: int = 24
+    hold_steps: int = 26
     """Steps for which the end of the turn is held."""
+    rest_height: float = -0.13
+    """Height of the front tip before, m: where the simulator comes to rest on its feet, without any action."""
+    lift: float = 0.5
+    """How far above the straight line from rest to lying height the front tip is in the middle of the turn, m."""
+    lying_height: float = -0.58
+    """Height of the front tip afterwards, m: where the simulator comes to rest on its back."""
     final_angle: float = 3.3
-    """Angle at the end, rad; a little more than half a turn is how it lies on its back."""
-    rest_height: float = -0.05
-    """Height of the front tip on its feet, m."""
-    lift: float = 0.35
-    """How far the front tip is above the straight line from rest to lying height in the middle of the turn, m."""
-    lying_height: float = -0.55
-    """Height of the front tip on its back, m."""
+    """Angle at the end, rad: as it rests on its back, a little more than half a turn."""
     alive_steps: int = 20
     """Steps that the episode must go on after the half turn."""
 
@@ -45,7 +45,9 @@ class HalfCheetahFlip(GoalTask):
         wanted = np.full((len(steps), facts.observation_dim), np.nan, dtype=np.float32)
         moving = slice(self.start_step, None)
         wanted[moving, facts.index("front_tip_angle")] = self.final_angle * turned[moving]
-        height = self.rest_height + (self.lying_height - self.rest_height) * turned + self.lift * np.sin(math.pi * turned)
+        height = (
+            self.rest_height + (self.lying_height - self.rest_height) * turned + self.lift * np.sin(math.pi * turned)
+        )
         wanted[moving, facts.index("front_tip_height")] = height[moving]
         return wanted
 

@@ -1,6 +1,6 @@
 """What a goal task is: the part of a state it asks for at every step, and what then becomes of the rest.
 
-    settings (YAML) ─► wanted at every step, free elsewhere ─► whole states, from the data ─► every n-th: waypoints
+settings (YAML) ─► wanted at every step, free elsewhere ─► whole states, from the data ─► every n-th: waypoints
 """
 
 from __future__ import annotations

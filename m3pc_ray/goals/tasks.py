@@ -1,8 +1,8 @@
 """From what a user types to a task: a built-in name, a YAML file of `configs/goals/`, or waypoints of their own.
 
-    hopper-wiggle                     configs/goals/hopper_wiggle.yaml
-    my_wiggle.yaml                    task: hopper-wiggle, and settings that differ
-    waypoints.csv, make.py:function   waypoints of the user's own, with default settings
+hopper-wiggle                     configs/goals/hopper_wiggle.yaml
+my_wiggle.yaml                    task: hopper-wiggle, and settings that differ
+waypoints.csv, make.py:function   waypoints of the user's own, with default settings
 """
 
 from __future__ import annotations

@@ -72,9 +72,7 @@ class UserWaypoints(GoalTask):
             source = f"{waypoints.source}, free dimensions from {facts.trajectories.metadata.name}"
             waypoints = replace(waypoints, states=states, source=source)
         plotted = tuple(dict.fromkeys([key, *(int(index) for index in fixed[:2])]))
-        return GoalProblem(
-            self.name, facts.environment_id, waypoints, wanted, key, plotted, success, tuple(warnings)
-        )
+        return GoalProblem(self.name, facts.environment_id, waypoints, wanted, key, plotted, success, tuple(warnings))
 
     def _read(self, facts: Facts) -> Waypoints:
         if not self.file:

@@ -88,7 +88,8 @@ def compare(
     )
     cloud = DataCloud.fit(facts.trajectories, models.statistics, seed=0)
     agent = GoalAgent(models, problem.waypoints)
-    rows, episodes = [], {}
+    rows: list[dict[str, Any]] = []
+    episodes: dict[str, list[RecordedEpisode]] = {}
     with EnvironmentGroup(models.environment_id, len(seeds), time_limit=models.time_limit) as group:
         has_track = _has_track(group)
         for planner in planners:

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
+
+from m3pc_ray.evaluation.reaching.episodes import Progress
+from m3pc_ray.planning.backward import GoalPlanner
 
 PLANNER_NAMES = {
     "backward": "backward (M³PC)",
     "goal_mask": "goal_mask (one pass)",
     "bc": "bc (behaviour cloning)",
 }
+
+
+@contextmanager
+def reach_bars(console: Console, planners: Sequence[GoalPlanner]) -> Iterator[dict[GoalPlanner, Progress]]:
+    """A bar a planner while its episodes are played together, gone afterwards; nothing in a log file."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+    with Bars(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal) as bars:
+
+        def follow(planner: GoalPlanner) -> Progress:
+            task = bars.add_task(planner, total=None, start=False)
+
+            def show(step: int, most: int) -> None:
+                bars.start_task(task)
+                bars.update(task, completed=step, total=most)
+
+            return show
+
+        yield {planner: follow(planner) for planner in planners}
 
 
 def reach_table(rows: Sequence[Mapping[str, Any]], success: str) -> Table:
