@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     from m3pc_ray.commands._films import choose_style
     from m3pc_ray.commands._output import write_rows
     from m3pc_ray.evaluation.reaching.reach import compare, make_facts
-    from m3pc_ray.evaluation.reaching.tables import reach_bars, reach_table, success_table
+    from m3pc_ray.evaluation.reaching.tables import details_table, reach_bars, reach_table
     from m3pc_ray.goals.tasks import load_task
     from m3pc_ray.planning.backward import GOAL_PLANNERS
 
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     with reach_bars(console, planners) as bars:
         found = compare(models, facts, problem, planners, seeds, progress=bars.__getitem__)
     console.print(reach_table(found.rows, found.setting.success))
-    console.print(success_table(found.rows))
+    console.print(details_table(found.rows))
     _write(console, found, out, arguments, style)
     if arguments.json:
         write_rows(arguments.json, found.rows)

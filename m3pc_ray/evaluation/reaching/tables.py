@@ -15,13 +15,6 @@ from rich.table import Table
 from m3pc_ray.evaluation.reaching.episodes import Progress
 from m3pc_ray.planning.backward import GoalPlanner
 
-PLANNER_NAMES = {
-    "backward": "backward (M³PC)",
-    "goal_mask": "goal_mask (one pass)",
-    "bc": "bc (behaviour cloning)",
-}
-
-
 @contextmanager
 def reach_bars(console: Console, planners: Sequence[GoalPlanner]) -> Iterator[dict[GoalPlanner, Progress]]:
     """A bar a planner while its episodes are played together, gone afterwards; nothing in a log file."""
@@ -41,50 +34,71 @@ def reach_bars(console: Console, planners: Sequence[GoalPlanner]) -> Iterator[di
 
 
 def reach_table(rows: Sequence[Mapping[str, Any]], success: str) -> Table:
-    """The rows of `make_row` for one task; `success` is the sentence that says when an episode succeeds."""
+    """A row a planner, 80 characters wide; `success` is the sentence that says when an episode succeeds.
+
+    `rows` are those of `make_row` for one task.
+    """
     first = rows[0]
     episodes = "1 episode" if first["episodes"] == 1 else f"{first['episodes']} episodes"
     table = Table(
         title=f"{first['task']} in {first['environment']}, {episodes} from seed {first['seeds'][0]}",
-        caption=(
-            f"success: {success}\nerrors, distances: standard deviations of the data, ± standard error; distance: to "
-            f"the nearest state of the data, for held-out data {first['data_distance_median']:.2f} (median); outside: "
-            f"share of states beyond {first['data_distance_p99']:.2f}, its 99th percentile"
-        ),
+        caption=f"success: {success}\nerrors: standard deviations of the data, ± standard error of the mean",
         caption_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("planner", no_wrap=True)
-    names = ("tracking error", "key error", "success", "visited", "length", "terminated", "distance", "outside")
-    for name in names:
-        table.add_column(name, justify="right")
+    for name in ("tracking\nerror", "key\nerror", "success", "visited", "length", "terminated"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            PLANNER_NAMES.get(row["planner"], row["planner"]),
+            row["planner"],
             _with_error(row, "tracking_error"),
             _with_error(row, "key_error"),
             _share(row["success_rate"]),
             _share(row["waypoints_visited_mean"]),
             f"{row['length_mean']:.0f}",
             _share(row["terminated_rate"]),
-            f"{row['nearest_distance_mean']:.2f}",
-            _share(row["share_outside"]),
         )
     return table
 
 
-def success_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The numbers behind the success of every planner, as means over the episodes that have them."""
-    table = Table(title="behind the success, means", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("planner", no_wrap=True)
-    keys = [key for key in rows[0] if key.startswith("success_") and key.endswith("_mean")]
-    for key in keys:
-        table.add_column(key.removeprefix("success_").removesuffix("_mean").replace("_", " "), justify="right")
+def details_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A column a planner: the numbers behind its success, how far from the data it came, what it missed.
+
+    `rows` are those of `reach.compare`. Of the success, means over the episodes that have the number.
+    """
+    first = rows[0]
+    table = Table(
+        title="behind it, means over episodes",
+        caption=(
+            "distance: of reached states to the nearest of the data, in standard deviations; for held-out data "
+            f"{first['data_distance_median']:.2f} (median)\noutside the data: states farther than "
+            f"{first['data_distance_p99']:.2f}, the 99th percentile of held-out data"
+        ),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("measure", no_wrap=True)
     for row in rows:
-        cells = ("-" if row[key] is None else f"{row[key]:.3g}" for key in keys)
-        table.add_row(PLANNER_NAMES.get(row["planner"], row["planner"]), *cells)
+        table.add_column(row["planner"], justify="right", no_wrap=True)
+    for key in (key for key in first if key.startswith("success_") and key.endswith("_mean")):
+        table.add_row(_words(key), *(_number(row[key]) for row in rows))
+    table.add_row("distance to the data", *(_number(row["nearest_distance_mean"]) for row in rows))
+    table.add_row("outside the data", *(_share(row["share_outside"]) for row in rows))
+    table.add_row("waypoints missed", *(_number(row["missed_mean"]) for row in rows))
+    table.add_row("delay (steps)", *(_number(row["delay_mean"]) for row in rows))
     return table
+
+
+def _words(key: str) -> str:
+    return key.removeprefix("success_").removesuffix("_mean").replace("_", " ")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _with_error(row: Mapping[str, Any], name: str) -> str:
