@@ -75,15 +75,17 @@ def cloud_figure(folder: str | Path, path: str | Path) -> Path:
     planners = record.planners
     with figure(path, 1, len(planners), width=0.9 + 3.4 * len(planners), height=4.1) as panels:
         for axes, planner in zip(panels, planners, strict=True):
-            axes.scatter(*record.points.T, s=3, color="#bbbbbb", linewidths=0, rasterized=True)
+            axes.scatter(record.points[:, 0], record.points[:, 1], s=3, color="#bbbbbb", linewidths=0, rasterized=True)
             colour = COLOURS.get(planner, _OTHER_COLOUR)
             for episode in record.of(planner):
                 places = record.project(episode.reached)
-                axes.scatter(*places.T, s=5, color=colour, alpha=0.5, linewidths=0)
+                axes.scatter(places[:, 0], places[:, 1], s=5, color=colour, alpha=0.5, linewidths=0)
             waypoints = _whole_waypoints(record)
             places = record.project(waypoints)
-            axes.scatter(*places.T, marker="x", s=34, color="white", linewidths=2.6, zorder=3)  # a halo
-            axes.scatter(*places.T, marker="x", s=26, color="black", linewidths=1.1, zorder=3)
+            axes.scatter(
+                places[:, 0], places[:, 1], marker="x", s=34, color="white", linewidths=2.6, zorder=3
+            )  # a halo
+            axes.scatter(places[:, 0], places[:, 1], marker="x", s=26, color="black", linewidths=1.1, zorder=3)
             _title(axes, planner, _cloud_numbers(record, planner))
             axes.set_xlabel(f"first component ({record.explained[0]:.0%} of the variance)")
         _share_limits(panels)
