@@ -93,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     console, stderr = Console(), Console(stderr=True)
     style, notice = choose_style(arguments.video_style)
     _warn(stderr, models, problem, notice)
+    console.print(f"{len(problem.waypoints)} waypoints: {problem.waypoints.source}", highlight=False, soft_wrap=True)
     out = Path(arguments.out).expanduser() if arguments.out else Path(arguments.run) / "reach" / problem.name
     if arguments.preview:
         return _preview(console, facts, problem, out, arguments, style)

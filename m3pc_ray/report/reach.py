@@ -82,7 +82,9 @@ def cloud_figure(folder: str | Path, path: str | Path) -> Path:
                 axes.scatter(places[:, 0], places[:, 1], s=5, color=colour, alpha=0.5, linewidths=0)
             waypoints = _whole_waypoints(record)
             places = record.project(waypoints)
-            axes.scatter(places[:, 0], places[:, 1], marker="x", s=34, color="white", linewidths=2.6, zorder=3)  # a halo
+            axes.scatter(
+                places[:, 0], places[:, 1], marker="x", s=34, color="white", linewidths=2.6, zorder=3
+            )  # a halo
             axes.scatter(places[:, 0], places[:, 1], marker="x", s=26, color="black", linewidths=1.1, zorder=3)
             _title(axes, planner, _cloud_numbers(record, planner))
             axes.set_xlabel(f"first component ({record.explained[0]:.0%} of the variance)")

@@ -35,7 +35,8 @@ class Reached:
     problem: GoalProblem
     setting: ReachSetting
     rows: list[dict[str, Any]]
-    """One a planner; see `rows.make_row`, and `decisions`, `decisions_per_s`, `missed_mean`, `delay_mean`."""
+    """One a planner; see `rows.make_row`, and `waypoints` and their source, `decisions`, `decisions_per_s`,
+    `missed_mean`, `delay_mean`."""
     episodes: dict[str, list[RecordedEpisode]]
     """By planner, an episode a seed."""
     cloud: DataCloud
@@ -101,6 +102,8 @@ def compare(
             decisions = sum(len(episode.reached) - 1 for episode in played)
             row = make_row(planner, played, setting, problem.success, cloud)
             row |= {
+                "waypoints": len(problem.waypoints),
+                "waypoints_source": problem.waypoints.source,
                 "missed_mean": float(agent.schedule.missed.mean()),
                 "delay_mean": float(agent.schedule.delays.mean()),
                 "decisions": decisions,
