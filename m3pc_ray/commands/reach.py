@@ -94,7 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
     style, notice = choose_style(arguments.video_style)
     _warn(stderr, models, problem, notice)
     console.print(f"{len(problem.waypoints)} waypoints: {problem.waypoints.source}", highlight=False, soft_wrap=True)
-    out = Path(arguments.out).expanduser() if arguments.out else Path(arguments.run) / "reach" / problem.name
+    out = (
+        Path(arguments.out).expanduser() if arguments.out else Path(arguments.run).expanduser() / "reach" / problem.name
+    )
+    _check_folder(out)
     if arguments.preview:
         return _preview(console, facts, problem, out, arguments, style)
     planners: list[GoalPlanner] = arguments.planner or list(GOAL_PLANNERS)
@@ -103,9 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
         found = compare(models, facts, problem, planners, seeds, progress=bars.__getitem__)
     console.print(reach_table(found.rows, found.setting.success))
     console.print(details_table(found.rows))
-    _write(console, found, out, arguments, style)
     if arguments.json:
         write_rows(arguments.json, found.rows)
+    _write(console, found, out, arguments, style)
     return 0
 
 
@@ -152,6 +155,15 @@ def _warn(console: Console, models: Models, problem: GoalProblem, notice: str) -
         console.print(f"m3pc: warning: {line}", highlight=False, soft_wrap=True)
 
 
+def _check_folder(out: Path) -> None:
+    """Raises UserError, before anything is played, where the results could not be written."""
+    record = out / "record"
+    if record.exists() and not (record / "reach.json").is_file():
+        raise UserError(f"{record}: exists and is no record of m3pc reach; give another --out")
+    if any(folder.exists() and not folder.is_dir() for folder in (out, *out.parents)):
+        raise UserError(f"{out}: is no folder, or lies in none; give another --out")
+
+
 def _preview(
     console: Console, facts: Facts, problem: GoalProblem, out: Path, arguments: argparse.Namespace, style: str
 ) -> int:
@@ -184,8 +196,6 @@ def _write(console: Console, found: Reached, out: Path, arguments: argparse.Name
     from m3pc_ray.report.reach import cloud_figure, tracking_figure
 
     record = out / "record"
-    if record.exists() and not (record / "reach.json").is_file():
-        raise UserError(f"{record}: exists and is no record of m3pc reach; give another --out")
     write_record(record, found.setting, found.episodes, found.rows, found.cloud, overwrite=True)
     written = [tracking_figure(record, out / "tracking.png"), cloud_figure(record, out / "cloud.png")]
     if style != "none":

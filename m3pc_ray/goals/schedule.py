@@ -28,8 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from m3pc_ray.errors import UserError
 from m3pc_ray.goals.goal_window import GoalWindow
-from m3pc_ray.goals.user_function import describe
-from m3pc_ray.goals.waypoints import Waypoints, check_states
+from m3pc_ray.goals.waypoints import Waypoints
 
 Slot = Literal["last", "due"]
 Missed = Literal["move_on", "wait"]
@@ -108,8 +107,7 @@ class GoalSchedule:
         seen = np.asarray(observation, dtype=np.float32)
         self._steps[row] += 1
         step, index = int(self._steps[row]), int(self._next[row])
-        if self.waypoints.moving is not None:
-            self._states[row] = self._moved(step, seen)
+        self._states[row] = self.waypoints.now(step, seen)
         # Waypoints are at least a step apart and so is this clock: at most one comes due.
         if index == len(self.waypoints) or self._due[row, index] > step:
             return
@@ -154,6 +152,10 @@ class GoalSchedule:
             slots[answer, : len(places)] = places
         return GoalWindow(states, slots)
 
+    def states(self, row: int) -> NDArray[np.float32]:
+        """(K, observation_dim), raw units: where the waypoints of environment `row` are now. A copy."""
+        return self._states[row].copy()
+
     def wanted(self, row: int, interpolate: bool = False) -> NDArray[np.float32]:
         """(observation_dim,), what environment `row` should be in at its current step, raw units; NaN: nothing asked.
 
@@ -185,23 +187,6 @@ class GoalSchedule:
         """Root mean square over the fixed dimensions, in standard deviations."""
         fixed = ~np.isnan(state)
         return float(np.sqrt(np.mean(((observation - state)[fixed] / self._std[fixed]) ** 2)))
-
-    def _moved(self, step: int, observation: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(K, observation_dim): where drifting waypoints are now."""
-        moving = self.waypoints.moving
-        assert moving is not None
-        name = getattr(moving, "__qualname__", type(moving).__qualname__)
-        source = f"{self.waypoints.source}: moving goal {name} at step {step}"
-        try:
-            states = np.array(
-                moving(step, observation.copy()), dtype=np.float32
-            )  # ours: the function may reuse its own
-        except Exception as error:
-            raise UserError(f"{source} failed ({describe(error)})") from error
-        if states.shape != self.waypoints.states.shape:
-            raise UserError(f"{source} returned shape {states.shape}; {self.waypoints.states.shape} is needed")
-        check_states(states, source)
-        return states
 
     def _check(self, count: int) -> None:
         if count < 1:

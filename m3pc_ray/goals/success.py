@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -228,6 +228,13 @@ class VisitsWaypoints:
 
     def succeeded(self, reached: NDArray[np.float32], terminated: bool, dt: float) -> bool:
         return self.details(reached, terminated, dt)["waypoints_visited"] >= self.fraction - 1e-9
+
+    def where_they_were(self, wanted: NDArray[np.float32]) -> VisitsWaypoints:
+        """The same for one episode's goals that drifted: `wanted` (steps + 1, observation_dim) as it was recorded."""
+        states, steps = self.waypoints.states.copy(), self.waypoints.steps
+        inside = steps < len(wanted)
+        states[inside] = wanted[steps[inside]]
+        return replace(self, waypoints=replace(self.waypoints, states=states, moving=None))
 
     def details(self, reached: NDArray[np.float32], terminated: bool, dt: float) -> dict[str, float]:
         """`waypoints_visited` (share) and `last_waypoint_error` (NaN where the episode did not come to it)."""

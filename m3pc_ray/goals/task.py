@@ -13,8 +13,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from m3pc_ray.configuration_ranges import inside
 from m3pc_ray.environments.observation_names import Dimension, task_name
 from m3pc_ray.errors import UserError
+from m3pc_ray.goals.setting_ranges import RANGES
 from m3pc_ray.goals.spacing import spacing_warnings
 from m3pc_ray.goals.stitching import stitch
 from m3pc_ray.goals.success import Success
@@ -97,6 +99,12 @@ class GoalTask(ABC):
     data_episodes: int = 0
     """With `data`: use only so many episodes, those of highest return; 0: all."""
 
+    def __post_init__(self) -> None:
+        """Raises UserError, naming the setting, for a number outside of its range."""
+        for name, value in vars(self).items():
+            if name in RANGES and not inside(value, RANGES[name]):
+                raise UserError(f"task {self.name}: {name}: must be in {RANGES[name]}, not {value:g}")
+
     @abstractmethod
     def wanted(self, facts: Facts) -> NDArray[np.float32]:
         """(episode_steps + 1, observation_dim): what the task wants at every step, raw units, NaN where free."""
@@ -114,8 +122,6 @@ class GoalTask(ABC):
             raise UserError(
                 f"task {self.name} is made for {self.environment}; the run was trained on {facts.environment_id}"
             )
-        if self.every < 1:
-            raise UserError(f"task {self.name}: every is {self.every}; at least 1 step is needed")
         wanted = self.wanted(facts)
         asked = np.flatnonzero(~np.isnan(wanted).all(axis=1))
         first, last = int(asked[0]), int(asked[-1])

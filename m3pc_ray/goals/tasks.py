@@ -43,7 +43,7 @@ def load_task(reference: str, overrides: Mapping[str, str] | None = None) -> Tas
     Raises UserError, naming file and setting, for what is unknown or cannot be read.
     """
     path = Path(reference).expanduser()
-    suffix = Path(reference.partition(":")[0]).suffix
+    suffix = Path(reference.partition(":")[0]).suffix.lower()
     if suffix in (".csv", ".parquet", ".py"):
         tree: dict[str, Any] = {"task": UserWaypoints.name, "file": reference}
         return _from_tree(tree, reference, Path(), overrides or {})

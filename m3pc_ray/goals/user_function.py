@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from m3pc_ray.errors import UserError
-from m3pc_ray.goals.waypoints import Waypoints
+from m3pc_ray.goals.waypoints import Waypoints, describe
 
 
 def read_function(path: Path, function_name: str, environment_id: str, names: Sequence[str], every: int) -> Waypoints:
@@ -53,14 +53,6 @@ def read_function(path: Path, function_name: str, environment_id: str, names: Se
     except (Exception, SystemExit) as error:
         raise UserError(f"{source}: the function failed ({describe(error)})") from error
     return _waypoints(made, source, names, every)
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line: `ValueError: text`, and of a UserError its text only."""
-    text = " ".join(str(error).split())
-    if isinstance(error, UserError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _load(path: Path, function_name: str) -> Callable[..., Any]:

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from m3pc_ray.errors import UserError
 
 MovingGoal = Callable[[int, NDArray[np.float32]], ArrayLike]
-"""A goal that drifts: called before every decision with the episode's step and the current observation
-(observation_dim,); returns all waypoint states (K, observation_dim) as they are wanted now, NaN where free."""
+"""A goal that drifts: called before every decision, and at the last state of a measured episode, with the
+episode's step and the current observation (observation_dim,); returns all waypoint states (K, observation_dim) as they are wanted now, NaN where free."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,25 @@ class Waypoints:
     def observation_dim(self) -> int:
         return self.states.shape[1]
 
+    def now(self, step: int, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(K, observation_dim): where the waypoints are at a step of an episode that shows `observation`.
+
+        Raises UserError, naming the function, where waypoints that drift come out wrong.
+        """
+        if self.moving is None:
+            return self.states
+        name = getattr(self.moving, "__qualname__", type(self.moving).__qualname__)
+        source = f"{self.source}: moving goal {name} at step {step}"
+        try:
+            # Copies on both sides: the function may change what it was given, and reuse what it returned.
+            states = np.array(self.moving(step, observation.copy()), dtype=np.float32)
+        except Exception as error:
+            raise UserError(f"{source} failed ({describe(error)})") from error
+        if states.shape != self.states.shape:
+            raise UserError(f"{source} returned shape {states.shape}; {self.states.shape} is needed")
+        check_states(states, source)
+        return states
+
     @property
     def fixed(self) -> NDArray[np.bool_]:
         """(observation_dim,): dimensions that at least one waypoint fixes."""
@@ -74,3 +93,11 @@ def check_states(states: NDArray[np.float32], source: str) -> None:
     empty = np.isnan(states).all(axis=1)
     if empty.any():
         raise UserError(f"{source}: waypoint {int(np.argmax(empty)) + 1} fixes no dimension")
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line: `ValueError: text`, and of a UserError its text only."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

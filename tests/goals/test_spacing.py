@@ -130,7 +130,7 @@ def test_dimensions_must_agree() -> None:
     [
         ([50, 95, 100], 100, []),
         ([50, 92], 100, []),
-        ([50, 91], 100, ["the last waypoint is due at step 91 and held for the 9 steps that an episode can go on"]),
+        ([50, 91], 100, ["the last waypoint is due at step 91, 9 steps before the environment's time limit of 100"]),
         ([50, 100, 101], 100, ["waypoint 3 is due after the environment's time limit of 100 steps"]),
         ([50, 99, 101, 110], 100, ["waypoints 3 to 4 are due after the environment's time limit of 100 steps"]),
         ([97], 100, ["only one waypoint is due within the time limit of 100 steps, at step 97"]),

@@ -31,6 +31,9 @@ def run_episodes(
 
     An episode goes on for `problem.episode_steps`, or until the task or its time limit ends it. With `has_track` the
     simulator's first position, the place along the track that observations leave out, is recorded too.
+
+    Goals that drift are recorded where they were at the step they are planned for; those of steps after an early end
+    stay where they started from.
     """
     agent.reset()
     count, rows = len(seeds), np.arange(len(seeds))
@@ -44,13 +47,15 @@ def run_episodes(
     note_places(rows)
     reached = [[observation.copy()] for observation in observations]
     wanted = np.repeat(problem.wanted[np.newaxis], count, axis=0)
+    moving = problem.waypoints.moving is not None
+    due = {int(step): index for index, step in enumerate(problem.waypoints.steps)} if moving else {}
     terminated = np.zeros(count, dtype=np.bool_)
     starts = np.ones(count, dtype=np.bool_)
     for step in range(problem.episode_steps):
         plan = agent.plan(observations[rows], starts[rows], rows=rows, streams=np.asarray(seeds)[rows])
-        if problem.waypoints.moving is not None:
+        if step in due:
             for row in rows:
-                wanted[row, step] = agent.schedule.wanted(int(row))
+                wanted[row, step] = agent.schedule.states(int(row))[due[step]]
         transitions = group.step(to_environment_range(plan.actions, agent.action_low, agent.action_high), rows)
         observations[rows] = transitions.observations
         starts[:] = False
@@ -63,8 +68,9 @@ def run_episodes(
             progress(step + 1, problem.episode_steps)
         if not len(rows):
             break
-    if problem.waypoints.moving is not None:
-        wanted[:, -1] = np.nan  # no decision was made there, so no goal was asked for
+    for row, states in enumerate(reached):
+        if len(states) - 1 in due:  # no decision was made at the last state, so the agent was not asked
+            wanted[row, len(states) - 1] = problem.waypoints.now(len(states) - 1, states[-1])[due[len(states) - 1]]
     return [
         RecordedEpisode(
             seed,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from m3pc_ray.environments.make import EnvironmentGroup
-from m3pc_ray.environments.observation_names import observation_names
+from m3pc_ray.environments.observation_names import observation_names, task_name
 from m3pc_ray.environments.observed_state import find_observed_state
 from m3pc_ray.environments.poses import seconds_per_step
 from m3pc_ray.errors import UserError
@@ -47,9 +47,12 @@ def make_facts(models: Models, trajectories: Trajectories) -> Facts:
 
     Raises UserError where the data come from another environment than the run's.
     """
+    source = trajectories.metadata
+    if task_name(source.environment_id) != task_name(models.environment_id):
+        raise UserError(f"{source.name} comes from {source.environment_id}; the run acts in {models.environment_id}")
     if trajectories.observation_dim != models.model.observation_dim:
         raise UserError(
-            f"{trajectories.metadata.name} has observations of size {trajectories.observation_dim}; the run was "
+            f"{source.name} has observations of size {trajectories.observation_dim}; the run was "
             f"trained on {models.model.observation_dim}"
         )
     with EnvironmentGroup(models.environment_id, 1, time_limit=models.time_limit) as group:

@@ -11,7 +11,7 @@ from m3pc_ray.evaluation.reaching.measures import measure_episode
 from m3pc_ray.evaluation.reaching.outside_data import DataCloud
 from m3pc_ray.evaluation.reaching.record import ReachSetting, RecordedEpisode, plain
 from m3pc_ray.evaluation.statistics import describe
-from m3pc_ray.goals.success import Success
+from m3pc_ray.goals.success import Success, VisitsWaypoints
 
 
 def make_row(
@@ -38,8 +38,10 @@ def make_row(
         measure_episode(episode.reached, episode.wanted, setting.std, setting.key_dimension, setting.tolerance)
         for episode in episodes
     ]
-    successes = [success.succeeded(episode.reached, episode.terminated, setting.dt) for episode in episodes]
-    details = [success.details(episode.reached, episode.terminated, setting.dt) for episode in episodes]
+    judges = [_judge(success, episode) for episode in episodes]
+    shown = [(episode.reached, episode.terminated, setting.dt) for episode in episodes]
+    successes = [judge.succeeded(*each) for judge, each in zip(judges, shown, strict=True)]
+    details = [judge.details(*each) for judge, each in zip(judges, shown, strict=True)]
     values = {name: [measures[name] for measures in measured] for name in measured[0]}
     row: dict[str, Any] = {
         "planner": planner,
@@ -60,6 +62,13 @@ def make_row(
         "lengths": [int(length) for length in values["length"]],
     }
     return plain(row)
+
+
+def _judge(success: Success, episode: RecordedEpisode) -> Success:
+    """The success to ask about an episode: of goals that drift, where they were then counts."""
+    if isinstance(success, VisitsWaypoints) and success.waypoints.moving is not None:
+        return success.where_they_were(episode.wanted)
+    return success
 
 
 def _known(values: Sequence[float]) -> list[float] | None:

@@ -15,6 +15,7 @@ from rich.table import Table
 from m3pc_ray.evaluation.reaching.episodes import Progress
 from m3pc_ray.planning.backward import GoalPlanner
 
+
 @contextmanager
 def reach_bars(console: Console, planners: Sequence[GoalPlanner]) -> Iterator[dict[GoalPlanner, Progress]]:
     """A bar a planner while its episodes are played together, gone afterwards; nothing in a log file."""
@@ -67,7 +68,7 @@ def reach_table(rows: Sequence[Mapping[str, Any]], success: str) -> Table:
 def details_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A column a planner: the numbers behind its success, how far from the data it came, what it missed.
 
-    `rows` are those of `reach.compare`. Of the success, means over the episodes that have the number.
+    `rows` are those of `make_row` or `reach.compare`. Of the success, means over the episodes that have the number.
     """
     first = rows[0]
     table = Table(
@@ -88,8 +89,9 @@ def details_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(_words(key), *(_number(row[key]) for row in rows))
     table.add_row("distance to the data", *(_number(row["nearest_distance_mean"]) for row in rows))
     table.add_row("outside the data", *(_share(row["share_outside"]) for row in rows))
-    table.add_row("waypoints missed", *(_number(row["missed_mean"]) for row in rows))
-    table.add_row("delay (steps)", *(_number(row["delay_mean"]) for row in rows))
+    for name, key in (("waypoints missed", "missed_mean"), ("delay (steps)", "delay_mean")):
+        if key in first:  # of rows that `make_row` alone made, nobody counted
+            table.add_row(name, *(_number(row[key]) for row in rows))
     return table
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from m3pc_ray.evaluation.reaching.measures import tracking_error
 from m3pc_ray.evaluation.reaching.rows import make_row
-from m3pc_ray.evaluation.reaching.tables import reach_table, success_table
+from m3pc_ray.evaluation.reaching.tables import details_table, reach_table
 from m3pc_ray.goals.success import HalfTurn
 from tests.evaluation.reaching.factory import KEY, SUCCESS, make_cloud, make_episode, make_setting
 
@@ -56,9 +56,9 @@ def test_what_does_not_exist_is_none() -> None:
     assert row["success_largest_turn_mean"] == pytest.approx(1.0)
     with pytest.raises(ValueError, match="no episode"):
         make_row("bc", [], make_setting(cloud), turn, cloud)
-    console = Console(file=io.StringIO(), width=140)
+    console = Console(file=io.StringIO(), width=80)
     console.print(reach_table([row], turn.describe()))
-    console.print(success_table([row]))
+    console.print(details_table([row]))
 
 
 def test_tables_show_planners_and_what_success_means() -> None:
@@ -68,9 +68,9 @@ def test_tables_show_planners_and_what_success_means() -> None:
         make_row("backward", [make_episode(seed) for seed in range(4)], setting, SUCCESS, cloud),
         make_row("bc", [make_episode(seed, gain=0.0) for seed in range(4)], setting, SUCCESS, cloud),
     ]
-    console = Console(file=io.StringIO(), width=140)
+    console = Console(file=io.StringIO(), width=80)
     console.print(reach_table(rows, SUCCESS.describe()))
-    console.print(success_table(rows))
+    console.print(details_table(rows))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     lines = {line.split()[0]: line for line in reversed(text.splitlines()) if line.strip()}
     assert "hopper-test in Hopper-v4, 4 episodes from seed 0" in text
