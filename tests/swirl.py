@@ -1,6 +1,6 @@
 """A tiny system that can be steered anywhere, and a run trained on it in seconds: for tests that goals are reached.
 
-s' = turn(0.1 rad) s + 0.25 a,  s and a in the plane: left alone, a state circles the origin and stays at its distance.
+s' = 0.85 turn(0.1 rad) s + 0.25 a,  s and a in the plane: left alone, a state circles the origin and comes closer.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from m3pc_ray.trajectories.episodes import DatasetMetadata, EpisodeEnd, Trajecto
 from m3pc_ray.trajectories.store import write_store
 
 ENVIRONMENT = "SwirlOfTheTests-v0"
-TIME_LIMIT, ANGLE, PUSH = 40, 0.1, 0.25
-DAMPING = 0.85
+TIME_LIMIT, ANGLE, DAMPING, PUSH = 40, 0.1, 0.85, 0.25
 TURN = DAMPING * np.array([[math.cos(ANGLE), -math.sin(ANGLE)], [math.sin(ANGLE), math.cos(ANGLE)]])
 
 
@@ -114,13 +113,19 @@ def train_swirl_run(folder: Path, steps: int = 400) -> RunFolder:
             behaviour_cloning_weight=0.1,
         ),
         pretrain=PretrainConfig(
-            components="btm", optimizer="adamw", steps=steps, batch_size=128, learning_rate=4e-3, warmup_steps=20, precision="float32",
+            components="btm",
+            optimizer="adamw",
+            steps=steps,
+            batch_size=128,
+            learning_rate=4e-3,
+            warmup_steps=20,
+            precision="float32",
             threads=1,
         ),
         critic=CriticConfig(updates=1, hidden_width=16),
         backward=BackwardConfig(context_length=2),
         logging=LoggingConfig(tensorboard=False),
-    )  # fmt: skip
+    )
     run = RunFolder.create(folder / "run", config, "pretrain")
     Pretraining(run, config, trajectories).train()
     return run

@@ -94,9 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     style, notice = choose_style(arguments.video_style)
     _warn(stderr, models, problem, notice)
     console.print(f"{len(problem.waypoints)} waypoints: {problem.waypoints.source}", highlight=False, soft_wrap=True)
-    out = (
-        Path(arguments.out).expanduser() if arguments.out else Path(arguments.run).expanduser() / "reach" / problem.name
-    )
+    out = Path(arguments.out or Path(arguments.run) / "reach" / problem.name).expanduser()
     _check_folder(out)
     if arguments.preview:
         return _preview(console, facts, problem, out, arguments, style)

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from m3pc_ray.errors import UserError
 
 MovingGoal = Callable[[int, NDArray[np.float32]], ArrayLike]
-"""A goal that drifts: called before every decision, and at the last state of a measured episode, with the
-episode's step and the current observation (observation_dim,); returns all waypoint states (K, observation_dim) as they are wanted now, NaN where free."""
+"""A goal that drifts: called before every decision, and at the last state of a measured episode, with the episode's
+step and the observation (observation_dim,) there; returns all waypoint states (K, observation_dim) as they are wanted
+then, NaN where free."""
 
 
 @dataclass(frozen=True)
