@@ -83,7 +83,8 @@ def _from_tree(tree: dict[str, Any], source: str, folder: Path, overrides: Mappi
     for settings, where in ((tree, source), (overrides, "command line")):
         for key, value in settings.items():
             if key not in types:
-                raise UserError(f"{where}: {key}: no such setting of task {name}{suggestion(key, list(types))}")
+                hint = suggestion(key, list(types), ", ".join(types))
+                raise UserError(f"{where}: {key}: no such setting of task {name}{hint}")
             values[key] = convert(value, types[key], f"{where}: {key}")
     file = values.get("file", "")
     if file and "file" not in overrides and not Path(file.partition(":")[0]).expanduser().is_absolute():
