@@ -13,6 +13,14 @@ hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")
+def swirl_run(tmp_path_factory):
+    """The path of a run that can steer: see tests/swirl.py. Nobody may write into it."""
+    from tests.swirl import train_swirl_run  # here, because most tests need none
+
+    return train_swirl_run(tmp_path_factory.mktemp("swirl")).path
+
+
+@pytest.fixture(scope="session")
 def cluster():
     """One lean local Ray for all tests of all folders, in a temporary folder of its own; its address."""
     import ray  # here, because most tests need none

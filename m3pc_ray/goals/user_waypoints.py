@@ -46,7 +46,7 @@ class UserWaypoints(GoalTask):
         return self._at_their_steps(self._read(facts), facts)
 
     def success(self, facts: Facts) -> VisitsWaypoints:
-        return VisitsWaypoints(self._read(facts), facts.std, self.visited_tolerance, self.visited_share)
+        return self._success(self._read(facts), facts)
 
     def problem(self, facts: Facts) -> GoalProblem:
         waypoints = self._read(facts)
@@ -60,7 +60,7 @@ class UserWaypoints(GoalTask):
         fixed = np.flatnonzero(waypoints.fixed)
         key = names.index(self.key_dimension) if self.key_dimension else int(fixed[0])
         wanted = self._at_their_steps(waypoints, facts)
-        success = VisitsWaypoints(waypoints, facts.std, self.visited_tolerance, self.visited_share)
+        success = self._success(waypoints, facts)
         warnings += spacing_warnings(waypoints, facts.trajectories, facts.dimensions)
         if self.free_dimensions == "data":
             if waypoints.moving is not None:
@@ -79,9 +79,21 @@ class UserWaypoints(GoalTask):
             raise UserError("task waypoints: file is empty; name a FILE.csv, FILE.parquet or FILE.py:function")
         return read_waypoints(self.file, facts.environment_id, facts.observation_dim, self.every)
 
+    def _success(self, waypoints: Waypoints, facts: Facts) -> VisitsWaypoints:
+        """About the waypoints that there is time for."""
+        inside = waypoints.steps <= _last_step(waypoints, facts)
+        measured = replace(waypoints, steps=waypoints.steps[inside], states=waypoints.states[inside])
+        return VisitsWaypoints(measured, facts.std, self.visited_tolerance, self.visited_share)
+
     def _at_their_steps(self, waypoints: Waypoints, facts: Facts) -> NDArray[np.float32]:
-        last = int(waypoints.steps[-1]) if not facts.time_limit else min(int(waypoints.steps[-1]), facts.time_limit)
+        last = _last_step(waypoints, facts)
         wanted = np.full((last + 1, waypoints.observation_dim), np.nan, dtype=np.float32)
         inside = waypoints.steps <= last
         wanted[waypoints.steps[inside]] = waypoints.states[inside]
         return wanted
+
+
+def _last_step(waypoints: Waypoints, facts: Facts) -> int:
+    """The last waypoint's, or the environment's time limit where that comes first."""
+    last = int(waypoints.steps[-1])
+    return min(last, facts.time_limit) if facts.time_limit else last
