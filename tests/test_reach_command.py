@@ -157,13 +157,20 @@ def test_a_run_without_the_masks_of_backward_planning_is_told(
     assert "m3pc: warning: the run was trained without the masks of backward planning" in capsys.readouterr().err
 
 
-def test_an_environment_that_nobody_can_draw(swirl_run: Path, tmp_path: Path) -> None:
-    """The figures and the numbers come all the same."""
+def test_an_environment_that_nobody_can_draw(
+    swirl_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figures and the numbers come all the same; a film that was asked for is refused before anything is played."""
     csv = tmp_path / "way.csv"
     csv.write_text("step,0,1\n5,0.3,0.3\n9,-0.3,0.3\n")
     target = tmp_path / "rows.json"
     words = ["--out", str(tmp_path / "out"), "--episodes", "1", "--json", str(target)]
-    assert reach(swirl_run, *words, "--video-style", "none", task=str(csv)) == 0
+    for more in (["--video-style", "stick"], ["--preview"]):
+        assert reach(swirl_run, *words, *more, task=str(csv)) == 2
+        assert "is not simulated by MuJoCo" in errors_of(capsys)
+    assert not target.exists()
+    assert reach(swirl_run, *words, task=str(csv)) == 0
+    assert "m3pc: warning: there are no films: " in capsys.readouterr().err
     assert {row["environment"] for row in json.loads(target.read_text())["rows"]} == {SWIRL}
     assert read_reach(tmp_path / "out" / "record").labels == ("observation 0", "observation 1")
 
@@ -174,6 +181,8 @@ def test_an_environment_that_nobody_can_draw(swirl_run: Path, tmp_path: Path) ->
         (["--set", "cycles"], "--set cycles: write it as NAME=VALUE"),
         (["--set", "cycle=1"], "did you mean cycles"),
         (["--set", "frequency_hz=0"], "frequency_hz: must be in (0, inf)"),
+        (["--set", "frequency_hz=70"], "frequency_hz is 70.0; observations every 0.008 s show"),
+        (["--set", "every=5000"], "every is 5000; the task is over after"),
         (["--set", "frequency_hz=fast"], "must be a number, not fast"),
         (["--task", "hopper-wigle"], "did you mean hopper-wiggle"),
         (["--task", "walker2d-split"], "is made for Walker2d"),

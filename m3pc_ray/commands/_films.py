@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from m3pc_ray.environments.make import make_environment
+from m3pc_ray.environments.observed_state import find_observed_state
 from m3pc_ray.environments.poses import positions_of, seconds_per_step
 from m3pc_ray.environments.rendering import render_positions, working_backend
 from m3pc_ray.environments.stick_figure import capsules
+from m3pc_ray.errors import UserError
 from m3pc_ray.report.animation import film_strip, frame_steps, write_animation, write_picture
 from m3pc_ray.report.captions import with_captions
 from m3pc_ray.report.stick_figures import draw_stick_figures
@@ -28,11 +31,23 @@ STRIP_FRAMES = 6
 _WIDTH, _HEIGHT = 320, 240
 
 
-def choose_style(asked: str) -> tuple[str, str]:
+def choose_style(asked: str, environment_id: str, time_limit: int) -> tuple[str, str]:
     """The style of a film, and what to tell the user about the choice (empty: nothing).
 
-    Raises UserError later, when frames are asked for, where `rendered` was asked for and nothing draws.
+    Raises UserError where a film was asked for of an environment whose observation tells no pose; and later, when
+    frames are asked for, where `rendered` was asked for and nothing draws.
     """
+    if asked == "none":
+        return asked, ""
+    environment = make_environment(environment_id, time_limit=time_limit)
+    try:
+        find_observed_state(environment)
+    except UserError as error:
+        if asked != "auto":
+            raise
+        return "none", f"there are no films: {error}"
+    finally:
+        environment.close()
     if asked != "auto":
         return asked, ""
     if working_backend() is not None:

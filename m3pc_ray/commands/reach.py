@@ -91,11 +91,13 @@ def run(arguments: argparse.Namespace) -> int:
     facts = make_facts(models, _trajectories(arguments, models))
     problem = task_file.task.problem(facts)
     console, stderr = Console(), Console(stderr=True)
-    style, notice = choose_style(arguments.video_style)
+    style, notice = choose_style(arguments.video_style, models.environment_id, models.time_limit)
     _warn(stderr, models, problem, notice)
     console.print(f"{len(problem.waypoints)} waypoints: {problem.waypoints.source}", highlight=False, soft_wrap=True)
     out = Path(arguments.out or Path(arguments.run) / "reach" / problem.name).expanduser()
     _check_folder(out)
+    if arguments.preview and style == "none":
+        raise UserError(notice or "--preview shows the waypoints, which --video-style none forbids")
     if arguments.preview:
         return _preview(console, facts, problem, out, arguments, style)
     planners: list[GoalPlanner] = arguments.planner or list(GOAL_PLANNERS)
@@ -169,10 +171,8 @@ def _preview(
     from m3pc_ray.environments.make import make_environment
     from m3pc_ray.goals.reading import write_waypoints
 
-    if style == "none":
-        raise UserError("--preview shows the waypoints, which --video-style none forbids")
     path = out / f"preview.{arguments.video_format}"
-    environment = make_environment(facts.environment_id)
+    environment = make_environment(facts.environment_id, time_limit=facts.time_limit)
     try:
         points = problem.waypoints
         write_preview(environment, points.steps, points.states, problem.name, path, style, arguments.slow_motion)
@@ -197,7 +197,7 @@ def _write(console: Console, found: Reached, out: Path, arguments: argparse.Name
     write_record(record, found.setting, found.episodes, found.rows, found.cloud, overwrite=True)
     written = [tracking_figure(record, out / "tracking.png"), cloud_figure(record, out / "cloud.png")]
     if style != "none":
-        environment = make_environment(found.setting.environment)
+        environment = make_environment(found.setting.environment, time_limit=found.time_limit)
         try:
             with console.status("drawing films"):
                 for planner, episodes in found.episodes.items():

@@ -137,6 +137,8 @@ class GoalTask(ABC):
             states[1 : last + 1] = np.where(np.isnan(wanted[1 : last + 1]), found.states, wanted[1 : last + 1])
             steps = every_step[self.every - 1 :: self.every]  # the way to the first wanted state is known too
             source += f", free dimensions from {data.metadata.name} in {found.jumps + 1} pieces"
+        if not len(steps):
+            raise UserError(f"task {self.name}: every is {self.every}; the task is over after {last} steps")
         waypoints = Waypoints(steps.astype(np.int64), states[steps], source)
         return GoalProblem(
             self.name,

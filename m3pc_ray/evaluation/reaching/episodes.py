@@ -68,9 +68,10 @@ def run_episodes(
             progress(step + 1, problem.episode_steps)
         if not len(rows):
             break
-    for row, states in enumerate(reached):
-        if len(states) - 1 in due:  # no decision was made at the last state, so the agent was not asked
-            wanted[row, len(states) - 1] = problem.waypoints.now(len(states) - 1, states[-1])[due[len(states) - 1]]
+    for index, states in enumerate(reached):
+        last = len(states) - 1
+        if last in due:  # no decision was made at the last state, so the agent was not asked
+            wanted[index, last] = problem.waypoints.now(last, states[-1])[due[last]]
     return [
         RecordedEpisode(
             seed,

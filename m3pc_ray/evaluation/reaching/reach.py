@@ -40,6 +40,8 @@ class Reached:
     episodes: dict[str, list[RecordedEpisode]]
     """By planner, an episode a seed."""
     cloud: DataCloud
+    time_limit: int = 0
+    """The environment's, in steps; 0: its own."""
 
 
 def make_facts(models: Models, trajectories: Trajectories) -> Facts:
@@ -90,6 +92,8 @@ def compare(
         success=problem.success.describe(),
         tolerance=WAYPOINT_TOLERANCE,
     )
+    # What the success cannot be asked, such as too high a frequency, is said before anything is played.
+    problem.success.details(facts.start()[np.newaxis], False, facts.seconds_per_step)
     cloud = DataCloud.fit(facts.trajectories, models.statistics, seed=0)
     agent = GoalAgent(models, problem.waypoints)
     rows: list[dict[str, Any]] = []
@@ -114,7 +118,7 @@ def compare(
             }
             rows.append(row)
             episodes[planner] = played
-    return Reached(problem, setting, rows, episodes, cloud)
+    return Reached(problem, setting, rows, episodes, cloud, models.time_limit)
 
 
 def _has_track(group: EnvironmentGroup) -> bool:
