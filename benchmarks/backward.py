@@ -123,17 +123,11 @@ def table(rows: list[dict[str, Any]]) -> Any:
     first = rows[0]
     shown = Table(
         title=f"m3pc bench backward: width {first['width']}, N {first['candidates']}, {first['precision']}, medians",
-        caption="of a decision; work: multiply-adds; / return, / critic: over a forward plan's time",
+        caption="of a decision; work: multiply-adds; / return, critic: share of a forward plan",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for column in (
-        "B",
-        "planner",
-        "ms",
-        "multiply-adds",
-        *(f"over {reference.split()[1]}" for reference in REFERENCES),
-    ):
+    for column in ("B", "planner", "ms", "work", *(f"/ {reference.split()[1]}" for reference in REFERENCES)):
         shown.add_column(column, justify="left" if column == "planner" else "right", no_wrap=True)
     for row in rows:
         shown.add_row(
