@@ -214,6 +214,8 @@ def check_goals(goals: GoalWindow, context: PlanningContext, observation_dim: in
             f"{observation_dim} observed dimensions"
         )
     used = goals.slots >= 0
+    if not used.any(axis=1).all():
+        raise UserError(f"goals: environment {int(np.argmin(used.any(axis=1)))} has none; each needs at least one")
     wrong = used & ((goals.slots <= context.positions[:, None]) | (goals.slots >= segment_length))
     if wrong.any():
         row, goal = np.argwhere(wrong)[0]
