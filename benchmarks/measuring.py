@@ -11,7 +11,7 @@ import functools
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -56,34 +56,65 @@ def compare(case: Case, seconds: float) -> dict[str, Any]:
         the quartiles over the median; `ratio` plain / ours; `ours_arithmetic`, `plain_arithmetic` floating-point ops
         of matrix products a unit, in `arithmetic_unit`; `floor_s` and `over_floor`, our time over it.
     """
-    waits = _waiter(case.device)
-    times: dict[str, list[float]] = {"ours": [], "plain": []}
-    flops = {}
-    for name, work, units in (("ours", case.ours, case.ours_units), ("plain", case.plain, case.plain_units)):
+    measured = in_turn(
+        {"ours": (case.ours, case.ours_units), "plain": (case.plain, case.plain_units)}, seconds, case.device
+    )
+    row: dict[str, Any] = {"case": case.name}
+    for name, found in measured.items():
+        row[f"{name}_s"], row[f"{name}_spread"] = found.seconds, found.spread
+    row["runs"] = measured["plain"].runs
+    row["ratio"] = row["plain_s"] / row["ours_s"]
+    row["arithmetic_unit"], scale = case.arithmetic_unit
+    ours, plain = measured["ours"].operations, measured["plain"].operations
+    row["ours_arithmetic"], row["plain_arithmetic"] = ours / scale, plain / scale
+    if case.dtype is not None and ours:
+        row["floor_s"] = ours / products_per_second(case.dtype, case.device, torch.get_num_threads())
+        row["over_floor"] = row["ours_s"] / row["floor_s"]
+    return row | (case.extra or {})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one way of doing the work took, a unit."""
+
+    seconds: float
+    """Median."""
+    spread: float
+    """Half the distance between the quartiles over the median."""
+    operations: float
+    """Floating-point operations of its matrix products."""
+    runs: int
+
+
+def in_turn(
+    works: Mapping[str, tuple[Callable[[], object], int]], seconds: float, device: str = "cpu"
+) -> dict[str, Measured]:
+    """Times several ways of doing the same work in turn for about `seconds` in all, at least three times each.
+
+    `works`: for each name what does it once, and how many units that is.
+    """
+    waits = _waiter(device)
+    times: dict[str, list[float]] = {name: [] for name in works}
+    operations = {}
+    for name, (work, units) in works.items():
         with FlopCounterMode(display=False, custom_mapping=_fused_products()) as counter:  # also warms up
             work()
-        flops[name] = counter.get_total_flops() / units
+        operations[name] = counter.get_total_flops() / units
         work()
     waits()
     started = time.perf_counter()
-    while len(times["plain"]) < MINIMUM_RUNS or time.perf_counter() - started < seconds:
-        for name, work, units in (("ours", case.ours, case.ours_units), ("plain", case.plain, case.plain_units)):
+    runs = 0
+    while runs < MINIMUM_RUNS or time.perf_counter() - started < seconds:
+        for name, (work, units) in works.items():
             before = time.perf_counter()
             work()
             waits()
             times[name].append((time.perf_counter() - before) / units)
-    row: dict[str, Any] = {"case": case.name}
-    for name, values in times.items():
-        row[f"{name}_s"] = statistics.median(values)
-        row[f"{name}_spread"] = _spread(values)
-    row["runs"] = len(times["plain"])
-    row["ratio"] = row["plain_s"] / row["ours_s"]
-    row["arithmetic_unit"], scale = case.arithmetic_unit
-    row["ours_arithmetic"], row["plain_arithmetic"] = flops["ours"] / scale, flops["plain"] / scale
-    if case.dtype is not None and flops["ours"]:
-        row["floor_s"] = flops["ours"] / products_per_second(case.dtype, case.device, torch.get_num_threads())
-        row["over_floor"] = row["ours_s"] / row["floor_s"]
-    return row | (case.extra or {})
+        runs += 1
+    return {
+        name: Measured(statistics.median(values), _spread(values), operations[name], runs)
+        for name, values in times.items()
+    }
 
 
 @functools.cache

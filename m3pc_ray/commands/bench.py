@@ -23,15 +23,17 @@ is from what its matrix products alone would take here.
   m3pc bench million --figure million.png
   m3pc bench learning --dataset hopper_medium-v2.hdf5 --budget 120 --figure learning.png
   m3pc bench budget --run runs/hopper --figure budget.png
+  m3pc bench backward --candidates 128 --environments 1 8
   m3pc bench precision --run runs/hopper --episodes 10
   m3pc bench recording --run runs/hopper
   m3pc bench shared-memory --datasets hopper_medium-v2.hdf5
   m3pc bench sizing --run runs/hopper --workers 16 64 --planners 1 2
 
-`replay-log`, `scaling`, `million`, `learning`, `budget`, `precision`, `recording`, `shared-memory` and `sizing` print
-tables of their own. Columns of the others: ours, plain: median seconds of one unit of work, ± half the distance between
-the quartiles in percent; ratio: plain / ours; work: arithmetic of the matrix products of ours and plain; floor: what
-ours would take at the device's rate for large matrix products, measured in this run, and how many times that it takes.
+`replay-log`, `scaling`, `million`, `learning`, `budget`, `backward`, `precision`, `recording`, `shared-memory` and
+`sizing` print tables of their own. Columns of the others: ours, plain: median seconds of one unit of work, ± half the
+distance between the quartiles in percent; ratio: plain / ours; work: arithmetic of the matrix products of ours and
+plain; floor: what ours would take at the device's rate for large matrix products, measured in this run, and how many
+times that it takes.
 docs/performance.md explains them."""
 
 BENCHMARKS = (
@@ -45,6 +47,7 @@ BENCHMARKS = (
     "million",
     "learning",
     "budget",
+    "backward",
     "precision",
     "recording",
     "shared-memory",

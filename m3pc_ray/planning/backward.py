@@ -24,11 +24,11 @@ from m3pc_ray.config import BackwardConfig
 from m3pc_ray.errors import UserError
 from m3pc_ray.goals.goal_window import GoalWindow
 from m3pc_ray.model import masks
-from m3pc_ray.model.distribution import SquashedGaussian
-from m3pc_ray.model.masks import STATES, Mask
-from m3pc_ray.model.network import Prediction, TrajectoryModel
+from m3pc_ray.model.masks import STATES
+from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.planning.context import PlanningContext
+from m3pc_ray.planning.engine import FastInference
 from m3pc_ray.planning.randomness import decision_noise
 
 GoalPlanner = Literal["backward", "goal_mask", "bc"]
@@ -73,6 +73,7 @@ class BackwardPlanner:
         self.dtype = resolve_precision(config.precision, self.device)
         self._source = model
         self._model = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
+        self._inference = FastInference(self._model, self.dtype, self.device)
 
     @property
     def model(self) -> TrajectoryModel:
@@ -82,6 +83,7 @@ class BackwardPlanner:
     def refresh(self) -> None:
         """Takes over the present weights of the model the planner was made with."""
         self._model.load_state_dict(self._source.state_dict())
+        self._inference.refresh()
 
     @torch.inference_mode()
     def plan(
@@ -129,14 +131,12 @@ class BackwardPlanner:
             if planner == "goal_mask":
                 mask = masks.goal(length, t, steps[0], self.config.goal_mask_sees == "history")
             else:
-                inpainted = self._ask(shown, masks.path_inpainting(length, t, steps)).states
                 between = [step for step in range(t + 1, length) if step not in steps]
-                shown["states"][:, between] = inpainted[:, between]
+                if between:
+                    inpainting = masks.path_inpainting(length, t, steps)
+                    shown["states"][:, between] = self._inference.states_behind(shown, inpainting, between)
                 mask = masks.inverse_dynamics(length, t)
-        prediction = self._ask(shown, mask)
-        distribution = SquashedGaussian(
-            prediction.action_mean[:, t], prediction.action_log_std[:, t], prediction.action_clip
-        )
+        distribution = self._inference.action_behind(shown, mask, t)
         if sample:
             drawn, _ = decision_noise(context.keys, 1, 1, self._model.action_dim)
             chosen = distribution.sample(self._tensor(drawn[:, 0, 0]))
@@ -158,10 +158,12 @@ class BackwardPlanner:
         if not free.any():
             return asked
         t = known.position
-        guess = self._ask(self._tokens(known), masks.behaviour_cloning(self.segment_length, t)).states[:, steps]
+        past_only = masks.behaviour_cloning(self.segment_length, t)
+        guess = self._inference.states_behind(self._tokens(known), past_only, steps)
+        inpainting = masks.path_inpainting(self.segment_length, t, steps)
         for _ in range(self.config.completion_rounds):
             tokens = self._tokens(known, torch.where(free, guess, asked), steps)
-            guess = self._ask(tokens, masks.path_inpainting(self.segment_length, t, steps)).states[:, steps]
+            guess = self._inference.states_behind(tokens, inpainting, steps)
         return torch.where(free, guess, asked)
 
     def _ordered(self, goals: GoalWindow) -> tuple[Tensor, list[int]]:
@@ -182,9 +184,6 @@ class BackwardPlanner:
         if goals is not None and steps is not None:
             tokens["states"][:, steps] = goals
         return tokens
-
-    def _ask(self, tokens: dict[str, Tensor], mask: Mask) -> Prediction:
-        return self._model(tokens, mask, dtype=self.dtype)
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
@@ -215,6 +214,8 @@ def check_goals(goals: GoalWindow, context: PlanningContext, observation_dim: in
             f"{observation_dim} observed dimensions"
         )
     used = goals.slots >= 0
+    if not used.any(axis=1).all():
+        raise UserError(f"goals: environment {int(np.argmin(used.any(axis=1)))} has none; each needs at least one")
     wrong = used & ((goals.slots <= context.positions[:, None]) | (goals.slots >= segment_length))
     if wrong.any():
         row, goal = np.argwhere(wrong)[0]

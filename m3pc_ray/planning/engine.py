@@ -1,5 +1,7 @@
 """The fast inference of planning: the same function of the same weights as `oracle.py`, at a fraction of the work.
 
+`propose` and `predict` answer forward planning; `states_behind` and `action_behind` any mask, for backward planning.
+
 - The encoder sees visible tokens only; the decoder computes keys and values of all tokens, but queries, feed-forward
   blocks and heads (its last layer) only for the tokens that are asked for.
 - What no candidate changes is computed once: queries, keys and values of the context's tokens in the first encoder
@@ -15,16 +17,19 @@ window are concatenated and sliced without copying anything else. Attention does
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from m3pc_ray.model.allocation import keep_freed_memory
 from m3pc_ray.model.distribution import SquashedGaussian
-from m3pc_ray.model.masks import ACTIONS, MODALITIES, RETURNS, STATES
+from m3pc_ray.model.masks import ACTIONS, MODALITIES, RETURNS, STATES, Mask
 from m3pc_ray.model.network import TrajectoryModel, causal_bias
 from m3pc_ray.planning.frozen_layers import Beyond, FrozenHead, FrozenLayer, FrozenNorm
 from m3pc_ray.planning.frozen_linear import FrozenLinear, frozen
@@ -126,10 +131,7 @@ class FastInference:
         tokens = torch.cat([self._token(run, part) for run, part in zip(runs, values, strict=True)])
         question = self._question(runs, ((ACTIONS, range(t, t + steps)),))
         encoded = self._encode_causally(tokens, runs)[1] if self._causal else self._encode(tokens)
-        x = self._decode(self._seen(encoded, runs), question).float().transpose(0, 1)  # (B, steps, width)
-        lowest, highest = self._log_std_range
-        log_std = lowest + 0.5 * (highest - lowest) * (torch.tanh(self._action_log_std(x)) + 1.0)
-        return SquashedGaussian(self._action_mean(x), log_std, self._action_clip)
+        return self._distribution(self._decode(self._seen(encoded, runs), question).transpose(0, 1))
 
     @torch.inference_mode()
     def predict(
@@ -165,6 +167,41 @@ class FastInference:
         if "states" in predicted and self._predicts_changes:
             predicted["states"] += self._last_visible_states(window, queries["states"], imagined)
         return predicted
+
+    @torch.inference_mode()
+    def states_behind(self, tokens: Mapping[str, Tensor], mask: Mask, steps: Sequence[int]) -> Tensor:
+        """States (B, steps, observation_dim), normalised, as the model sees them behind any mask.
+
+        Args:
+            tokens: per modality (B, T, dim), normalised; hidden ones are not read.
+            mask: (4, T), True where a token is visible; of states up to every one of `steps` at least one.
+            steps: of the window.
+        """
+        decoded = self._behind(tokens, mask, tuple((STATES, range(step, step + 1)) for step in steps))
+        states = self._heads["states"](decoded).transpose(0, 1)
+        if self._predicts_changes:
+            shown = np.flatnonzero(mask[STATES])
+            states = states + tokens["states"][:, [int(shown[shown <= step][-1]) for step in steps]]
+        return states
+
+    @torch.inference_mode()
+    def action_behind(self, tokens: Mapping[str, Tensor], mask: Mask, step: int) -> SquashedGaussian:
+        """The distribution of the action at `step`, mean and log_std (B, action_dim); arguments as `states_behind`."""
+        return self._distribution(self._behind(tokens, mask, ((ACTIONS, range(step, step + 1)),))[0])
+
+    def _behind(self, tokens: Mapping[str, Tensor], mask: Mask, asked: tuple[Run, ...]) -> Tensor:
+        """Decoder output (Q, B, width) of the tokens asked for behind a mask."""
+        runs = tuple((modality, steps) for modality in range(len(MODALITIES)) for steps in _stretches(mask[modality]))
+        x = torch.cat([self._token(run, tokens[MODALITIES[run[0]]][:, run[1].start : run[1].stop]) for run in runs])
+        encoded = self._encode_causally(x, runs)[1] if self._causal else self._encode(x)
+        return self._decode(self._seen(encoded, runs), self._question(runs, asked))
+
+    def _distribution(self, decoded: Tensor) -> SquashedGaussian:
+        """Of actions, (..., action_dim), from the decoder's output (..., width)."""
+        x = decoded.float()
+        lowest, highest = self._log_std_range
+        log_std = lowest + 0.5 * (highest - lowest) * (torch.tanh(self._action_log_std(x)) + 1.0)
+        return SquashedGaussian(self._action_mean(x), log_std, self._action_clip)
 
     def _last_visible_states(self, window: Window, steps: range, imagined: Tensor | None) -> Tensor:
         """What predicted changes are added to, (B, N or 1, steps, observation_dim)."""
@@ -292,3 +329,9 @@ class FastInference:
         """The same where all that rows differ in is the keys and values (S, R, 2 width) of visible tokens."""
         layer, queries = self._decoder[0], constant.queries.expand(-1, keys_values.shape[1], -1)
         return self._decoder_norm(layer.finish(constant.inputs, layer.attend(queries, keys_values, constant.beyond)))
+
+
+def _stretches(visible: NDArray[np.bool_]) -> list[range]:
+    """Ranges of consecutive True in (T,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], visible, [False]]))).tolist()
+    return [range(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)]

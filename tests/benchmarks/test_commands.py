@@ -3,10 +3,11 @@
 import argparse
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from m3pc_ray.benchmarks import learning, planner, shared_memory
+from m3pc_ray.benchmarks import backward, learning, planner, shared_memory
 from m3pc_ray.benchmarks import precision as bench_precision
 from m3pc_ray.cli import main
 from m3pc_ray.config import RunConfig
@@ -140,6 +141,42 @@ def test_learners_that_share_memory(learners, tmp_path, capsys) -> None:
     assert "transitions µs" in capsys.readouterr().out
 
 
+def test_a_backward_plan_against_a_forward_plan(tmp_path, capsys) -> None:
+    command = [
+        "bench",
+        "backward",
+        "--width",
+        "16",
+        "--candidates",
+        "4",
+        "--seconds",
+        "0.1",
+        "--environments",
+        "1",
+        "3",
+    ]
+    assert main([*command, "--json", str(tmp_path / "b.json")]) == 0
+    rows = {row["case"]: row for row in json.loads((tmp_path / "b.json").read_text())["rows"]}
+    names = [*backward.WAYS, "forward none", "forward return", "forward critic"]
+    assert list(rows) == [f"{name}, B {count}" for count in (1, 3) for name in names]
+    for count in (1, 3):
+        cost = {name: rows[f"{name}, B {count}"] for name in names}
+        for row in cost.values():
+            for reference in backward.REFERENCES:
+                ratio = row["decision_s"] / cost[reference]["decision_s"]
+                assert row[f"over_{reference.replace(' ', '_')}"] == pytest.approx(ratio)
+        work = {name: row["multiply_adds"] for name, row in cost.items()}
+        assert work["goal_mask"] < work["bc"] < work["backward"] < work["backward, partial goal"]
+        assert work["forward none"] < work["forward return"]
+    assert "planner ms work / return / critic" in " ".join(capsys.readouterr().out.split())
+
+
+def test_partial_goals_of_the_benchmark_are_partial() -> None:
+    whole, part = backward.make_goals(2, partial=False), backward.make_goals(2, partial=True)
+    assert not np.isnan(whole.states).any()
+    assert (np.isnan(part.states).sum(axis=-1) == whole.states.shape[-1] - backward.FIXED).all()
+
+
 @pytest.mark.parametrize("encoder", ["full", "causal"])
 def test_one_case_of_the_planner(encoder, tmp_path, capsys) -> None:
     command = ["bench", "planner", "--width", "16", "--candidates", "4", "--seconds", "0.1", "--encoder", encoder]
@@ -181,6 +218,7 @@ def test_costs_of_the_planner_are_drawn(tmp_path) -> None:
         (["learning", "--candidate", "pretrain.learning_rat=1"], "did you mean pretrain.learning_rate"),
         (["learning", "--candidate", "pretrain.batch_size=much"], "pretrain.batch_size"),
         (["budget", "--run", "nowhere"], "nowhere"),
+        (["backward", "--environments", "4", "0"], "--environments is 0; at least 1 is needed"),
     ],
 )
 def test_mistakes_end_in_one_line(words: list[str], message: str, capsys) -> None:

@@ -118,6 +118,7 @@ def test_new_weights_count_from_the_next_refresh_on() -> None:
     [
         ([[3]], 0.0, r"environment 0 has goal 0 at window step 3; from its step 3 on, 1 to 4 steps ahead"),
         ([[8]], 0.0, r"window step 8"),
+        ([[-1, -1]], 0.0, r"environment 0 has none; each needs at least one"),
         ([[6]], np.inf, r"infinite"),
         ([[6]], np.nan, r"fixes none"),
         ([[6, 6]], 0.0, r"two goals at the same window step"),

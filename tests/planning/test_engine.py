@@ -83,6 +83,28 @@ def test_engine_equals_oracle_at_other_sizes(sizes: dict[str, int]) -> None:
     check_all_questions(make_model(fresh_seed(), **sizes), t=2, batch=2, num_candidates=4)
 
 
+@pytest.mark.parametrize("attention", ["full", "causal"])
+@pytest.mark.parametrize("prediction", ["absolute", "change"])
+@pytest.mark.parametrize("layers", [(2, 1), (0, 1), (2, 0), (1, 2)])
+@torch.inference_mode()
+def test_any_mask_is_answered_as_by_the_model(layers: tuple[int, int], prediction: str, attention: str) -> None:
+    seed = fresh_seed()
+    settings = {"encoder_attention": attention, "state_prediction": prediction}
+    model = make_model(seed, encoder_layers=layers[0], decoder_layers=layers[1], **settings).eval()
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    fast, length = FastInference(model), model.config.segment_length
+    dims = {"states": OBSERVATION_DIM, "returns": 1, "actions": ACTION_DIM, "rewards": 1}
+    for _ in range(5):
+        mask = rng.random((4, length)) < 0.4
+        mask[0, 0] = True  # a state before all that are asked for
+        tokens = {name: torch.randn(3, length, dim, generator=generator) for name, dim in dims.items()}
+        answer, steps = model(tokens, mask), rng.permutation(length)[:4].tolist()
+        assert_close(fast.states_behind(tokens, mask, steps), answer.states[:, steps], f"seed {seed}, {mask}, {steps}")
+        ours = fast.action_behind(tokens, mask, steps[0])
+        assert_close(ours.mean, answer.action_mean[:, steps[0]], f"seed {seed}, {mask}, {steps}")
+        assert_close(ours.log_std, answer.action_log_std[:, steps[0]], f"seed {seed}, {mask}, {steps}")
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk that holds part of an environment's candidates, or parts of two environments."""
     model = make_model(0)
