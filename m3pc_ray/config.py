@@ -68,17 +68,17 @@ class MaskConfig:
     """Mask groups a batch: every group has a mask of its own (1 in the authors' code)."""
     test_mask_fraction: float = 0.5
     """Fraction of the groups trained with a test-time mask instead of a random one (0 in the authors' code)."""
-    rcbc_weight: float = 0.3
+    rcbc_weight: float = 0.4
     """Share of the return-conditioned behaviour-cloning mask among test-time masks."""
-    forward_dynamics_weight: float = 0.25
+    forward_dynamics_weight: float = 0.3
     """Share of the forward-dynamics mask."""
     reward_prediction_weight: float = 0.1
     """Share of the reward-and-return-prediction mask."""
     inverse_dynamics_weight: float = 0.1
     """Share of the inverse-dynamics mask."""
-    path_inpainting_weight: float = 0.1
-    """Share of the path-inpainting mask (backward planning)."""
-    goal_weight: float = 0.05
+    path_inpainting_weight: float = 0.0
+    """Share of the path-inpainting mask (backward planning; configs/masks/goals.yaml)."""
+    goal_weight: float = 0.0
     """Share of the single goal mask, with the history or without it (the baseline of backward planning)."""
     behaviour_cloning_weight: float = 0.1
     """Share of the behaviour-cloning mask."""

@@ -28,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         device="cpu",
         data=DataConfig(dataset="bundled/hopper"),
         model=ModelConfig(width=16, heads=2),
+        masks=MaskConfig(path_inpainting_weight=0.2),
         pretrain=PretrainConfig(
             components="btm", steps=3, batch_size=8, warmup_steps=1, precision="float32", threads=1
         ),
@@ -58,7 +59,7 @@ def test_everything_is_written(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     target, out = tmp_path / "rows.json", tmp_path / "out"
-    words = ["--set", "cycles=1", "--episodes", "2", "--seed", "7", "--video-style", "stick", "--out", str(out)]
+    words = ["--set", "cycles=2", "--episodes", "2", "--seed", "7", "--video-style", "stick", "--out", str(out)]
     assert reach(run, *words, "--json", str(target)) == 0
     printed = capsys.readouterr()
     tables = [line for line in printed.out.splitlines() if not line.startswith("wrote ") and " waypoints: " not in line]
@@ -143,18 +144,17 @@ def test_planner_settings_of_the_command_line(run: Path, tmp_path: Path, capsys:
 def test_a_run_without_the_masks_of_backward_planning_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = make_tiny_run(tmp_path / "run").path
+    blind = make_tiny_run(tmp_path / "run")
     words = short(tmp_path / "out", "--episodes", "1", "--planner", "backward")
-    assert reach(run, *words) == 2
+    assert reach(blind.path, *words) == 2
     assert "--dataset" in errors_of(capsys), "its data set is gone"
-    assert reach(run, *words, "--dataset", "bundled/hopper") == 0
-    assert "trained without the masks" not in capsys.readouterr().err
-    folder = RunFolder.open(run)
-    config = dataclasses.replace(folder.config(), masks=MaskConfig(test_mask_fraction=0))
-    blind = RunFolder.create(tmp_path / "blind", config, "pretrain")
-    shutil.copytree(folder.path / "checkpoints", blind.path / "checkpoints", dirs_exist_ok=True)
     assert reach(blind.path, *words, "--dataset", "bundled/hopper") == 0
     assert "m3pc: warning: the run was trained without the masks of backward planning" in capsys.readouterr().err
+    config = dataclasses.replace(blind.config(), masks=MaskConfig(path_inpainting_weight=0.1))
+    seeing = RunFolder.create(tmp_path / "seeing", config, "pretrain")
+    shutil.copytree(blind.path / "checkpoints", seeing.path / "checkpoints", dirs_exist_ok=True)
+    assert reach(seeing.path, *words, "--dataset", "bundled/hopper") == 0
+    assert "trained without the masks" not in capsys.readouterr().err
 
 
 def test_an_environment_that_nobody_can_draw(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,11 +82,15 @@ def run(arguments: argparse.Namespace) -> int:
     from m3pc_ray.evaluation.reaching.tables import details_table, reach_bars, reach_table
     from m3pc_ray.goals.tasks import load_task
     from m3pc_ray.planning.backward import GOAL_PLANNERS
+    from m3pc_ray.report.animation import check_ending
 
     if arguments.episodes < 1:
         raise UserError(f"--episodes is {arguments.episodes}; at least 1 is needed")
-    if not arguments.slow_motion > 0:
-        raise UserError(f"--slow-motion is {arguments.slow_motion}; it must be above 0")
+    if not 0 < arguments.slow_motion <= 1000:
+        raise UserError(f"--slow-motion is {arguments.slow_motion:g}; it must be above 0 and at most 1000")
+    if arguments.seed < 0:
+        raise UserError(f"--seed is {arguments.seed}; it must not be negative")
+    check_ending(f"film.{arguments.video_format}")  # before anything is played
     task_file = load_task(arguments.task, _settings(arguments.set))
     models = _load(arguments, task_file.backward)
     facts = make_facts(models, _trajectories(arguments, models))
@@ -94,22 +99,33 @@ def run(arguments: argparse.Namespace) -> int:
     style, notice = choose_style(arguments.video_style, models.environment_id, models.time_limit)
     _warn(stderr, models, problem, notice)
     console.print(f"{len(problem.waypoints)} waypoints: {problem.waypoints.source}", highlight=False, soft_wrap=True)
-    out = Path(arguments.out or Path(arguments.run) / "reach" / problem.name).expanduser()
+    out = Path(arguments.out or Path(arguments.run) / "reach" / _folder_name(arguments.task)).expanduser()
     _check_folder(out)
     if arguments.preview and style == "none":
         raise UserError(notice or "--preview shows the waypoints, which --video-style none forbids")
     if arguments.preview:
         return _preview(console, facts, problem, out, arguments, style)
-    planners: list[GoalPlanner] = arguments.planner or list(GOAL_PLANNERS)
+    planners: list[GoalPlanner] = list(dict.fromkeys(arguments.planner or GOAL_PLANNERS))
     seeds = [arguments.seed + index for index in range(arguments.episodes)]
     with reach_bars(console, planners) as bars:
-        found = compare(models, facts, problem, planners, seeds, progress=bars.__getitem__)
+        about = {
+            "run": str(arguments.run),
+            "checkpoint": arguments.checkpoint,
+            "dataset": facts.trajectories.metadata.name,
+            "settings": dataclasses.asdict(task_file.task),
+        }
+        found = compare(models, facts, problem, planners, seeds, progress=bars.__getitem__, about=about)
     console.print(reach_table(found.rows, found.setting.success))
     console.print(details_table(found.rows))
     if arguments.json:
         write_rows(arguments.json, found.rows)
     _write(console, found, out, arguments, style)
     return 0
+
+
+def _folder_name(task: str) -> str:
+    """Of the results, below RUN/reach: `hopper-wiggle`, or the name of the user's file."""
+    return Path(task.partition(":")[0]).stem.replace("_", "-")
 
 
 def _settings(given: list[str]) -> dict[str, str]:
@@ -148,8 +164,8 @@ def _warn(console: Console, models: Models, problem: GoalProblem, notice: str) -
     trained = masks.test_mask_fraction > 0 and masks.path_inpainting_weight > 0 and masks.inverse_dynamics_weight > 0
     if not trained:
         lines.append(
-            "the run was trained without the masks of backward planning (masks.path_inpainting_weight, "
-            "masks.inverse_dynamics_weight), so that it can hardly follow; see docs/goals.md"
+            "the run was trained without the masks of backward planning, so it can hardly follow; train one with "
+            "`include: masks/goals.yaml` in its configuration (docs/goals.md)"
         )
     for line in [*lines, *([notice] if notice else [])]:
         console.print(f"m3pc: warning: {line}", highlight=False, soft_wrap=True)
@@ -178,6 +194,8 @@ def _preview(
         write_preview(environment, points.steps, points.states, problem.name, path, style, arguments.slow_motion)
     finally:
         environment.close()
+    if problem.waypoints.moving is not None:
+        console.print("the waypoints drift; they are shown where they start", soft_wrap=True)
     written = [path, path.with_suffix(".png")]
     if problem.waypoints.moving is None:
         write_waypoints(problem.waypoints, out / "waypoints.csv", facts.environment_id, overwrite=True)

@@ -51,5 +51,13 @@ class HalfCheetahFlip(GoalTask):
         wanted[moving, facts.index("front_tip_height")] = height[moving]
         return wanted
 
+    def doubts(self, facts: Facts) -> tuple[str, ...]:
+        found = []
+        if self.final_angle < math.pi:
+            found.append(f"final_angle {self.final_angle:g} is less than the half turn that success needs")
+        if self.hold_steps < self.alive_steps:
+            found.append(f"hold_steps {self.hold_steps} ends the episode before the alive_steps {self.alive_steps}")
+        return tuple(found)
+
     def success(self, facts: Facts) -> HalfTurn:
         return HalfTurn(facts.index(self.key), self.alive_steps, direction=1, name="front-tip angle")

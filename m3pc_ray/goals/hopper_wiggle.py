@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from m3pc_ray.goals.success import DominantFrequency
 from m3pc_ray.goals.task import Facts, GoalTask
 
+JOINT_RANGE = 0.785
+"""Largest angle of the foot joint either way, rad: 45 degrees in Gymnasium's model of Hopper."""
+
 
 @dataclass(frozen=True)
 class HopperWiggle(GoalTask):
@@ -22,9 +25,9 @@ class HopperWiggle(GoalTask):
     key: ClassVar[str] = "foot_joint"
     plotted: ClassVar[tuple[str, ...]] = ("foot_joint", "torso_angle")
 
-    frequency_hz: float = 2.0
+    frequency_hz: float = 1.25
     """Frequency of the sine, 1/s."""
-    amplitude: float = 0.6
+    amplitude: float = 0.3
     """Amplitude of the sine, rad; the joint moves within -0.785 and 0.785."""
     center: float = 0.0
     """Middle of the sine, rad."""
@@ -46,4 +49,12 @@ class HopperWiggle(GoalTask):
         return wanted
 
     def success(self, facts: Facts) -> DominantFrequency:
-        return DominantFrequency(facts.index(self.key), self.frequency_hz, from_step=self.start_step)
+        return DominantFrequency(facts.index(self.key), self.frequency_hz, from_step=self.start_step, name="foot joint")
+
+    def doubts(self, facts: Facts) -> tuple[str, ...]:
+        found = []
+        if abs(self.center) + self.amplitude > JOINT_RANGE:
+            found.append(f"the sine goes beyond the foot joint's range of {JOINT_RANGE} rad")
+        if self.cycles < 2:
+            found.append(f"cycles is {self.cycles:g}; success needs two periods to tell a frequency from")
+        return tuple(found)

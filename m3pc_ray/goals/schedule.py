@@ -91,6 +91,11 @@ class GoalSchedule:
         """(count,), waypoints of this episode that were not reached when they were left, with either rule. A copy."""
         return self._missed.copy()
 
+    @property
+    def remaining(self) -> NDArray[np.int64]:
+        """(count,), waypoints whose time has not come yet, those that are being waited for included."""
+        return len(self.waypoints) - self._next
+
     def reset(self, row: int) -> None:
         """Starts an episode of environment `row`; its first observation is for `advance`."""
         self._states[row] = self.waypoints.states

@@ -113,6 +113,10 @@ class GoalTask(ABC):
     def success(self, facts: Facts) -> Success:
         """When an episode succeeds."""
 
+    def doubts(self, facts: Facts) -> tuple[str, ...]:
+        """Why the task, as it is set, could not succeed even if it were followed exactly."""
+        return ()
+
     def problem(self, facts: Facts) -> GoalProblem:
         """The task for one environment and data set.
 
@@ -123,6 +127,11 @@ class GoalTask(ABC):
                 f"task {self.name} is made for {self.environment}; the run was trained on {facts.environment_id}"
             )
         wanted = self.wanted(facts)
+        if facts.time_limit and len(wanted) - 1 > facts.time_limit:
+            raise UserError(
+                f"task {self.name} takes {len(wanted) - 1} steps; episodes of {facts.environment_id} end after "
+                f"{facts.time_limit}: make it shorter"
+            )
         asked = np.flatnonzero(~np.isnan(wanted).all(axis=1))
         first, last = int(asked[0]), int(asked[-1])
         source, states, steps = f"task {self.name}", wanted, np.arange(max(first, 1), last + 1)
@@ -148,8 +157,17 @@ class GoalTask(ABC):
             facts.index(self.key),
             tuple(facts.index(name) for name in self.plotted),
             self.success(facts),
-            tuple(spacing_warnings(waypoints, facts.trajectories, facts.dimensions)),
+            (*self.doubts(facts), *self._spacing(waypoints, wanted, facts)),
         )
+
+    def _spacing(self, waypoints: Waypoints, wanted: NDArray[np.float32], facts: Facts) -> list[str]:
+        """Warnings about what the task itself asks for; how the data's states go together is said by their pieces."""
+        own = wanted[waypoints.steps]
+        fixed = ~np.isnan(own).all(axis=1)
+        if fixed.sum() < 2:
+            return []
+        asked = Waypoints(waypoints.steps[fixed], own[fixed], waypoints.source)
+        return spacing_warnings(asked, facts.trajectories, facts.dimensions)
 
 
 def ramp(steps: NDArray[np.int64], start: int, length: int) -> NDArray[np.float64]:

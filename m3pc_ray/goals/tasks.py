@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from m3pc_ray.config import BackwardConfig
 from m3pc_ray.configuration import convert, shipped_configs, suggestion
 from m3pc_ray.errors import UserError
 from m3pc_ray.goals.halfcheetah_flip import HalfCheetahFlip
@@ -48,7 +49,8 @@ def load_task(reference: str, overrides: Mapping[str, str] | None = None) -> Tas
         tree: dict[str, Any] = {"task": UserWaypoints.name, "file": reference}
         return _from_tree(tree, reference, Path(), overrides or {})
     if suffix in (".yaml", ".yml"):
-        found = path if path.is_file() else shipped_configs() / "goals" / path.name
+        shipped = shipped_configs() / "goals" / path.name
+        found = shipped if path.name == reference and not path.is_file() else path  # a bare name may be a shipped one
         if not found.is_file():
             raise UserError(f"{reference}: no such file; the shipped ones are {', '.join(shipped_goals())}")
         return _from_tree(read_yaml(found), str(found), found.parent, overrides or {})
@@ -77,6 +79,11 @@ def _from_tree(tree: dict[str, Any], source: str, folder: Path, overrides: Mappi
         raise UserError(f"{source}: task: must be one of {', '.join(known)}, not {name!r}")
     if not isinstance(backward, dict):
         raise UserError(f"{source}: backward: must hold settings of the planner, not {backward!r}")
+    planner_settings = [field.name for field in dataclasses.fields(BackwardConfig)]
+    for key in backward:
+        if key not in planner_settings:
+            hint = suggestion(key, planner_settings, ", ".join(planner_settings))
+            raise UserError(f"{source}: backward.{key}: no such setting{hint}")
     task = TASKS[name]
     types = task_settings(task)
     values: dict[str, Any] = {}

@@ -48,6 +48,12 @@ class Walker2dSplit(GoalTask):
         wanted[moving, facts.index("thigh_joint_velocity")] = velocity[moving]
         return wanted
 
+    def doubts(self, facts: Facts) -> tuple[str, ...]:
+        success = self.success(facts)
+        if success.direction * self.final_angle > success.direction * success.threshold:
+            return ()
+        return (f"final_angle {self.final_angle:g} is within what the data has, up to {success.threshold:.3g}",)
+
     def success(self, facts: Facts) -> BeyondData:
         direction = 1 if self.final_angle > self.start_angle else -1
         index = facts.index(self.key)

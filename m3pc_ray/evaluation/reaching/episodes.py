@@ -29,8 +29,9 @@ def run_episodes(
 ) -> list[RecordedEpisode]:
     """One episode a seed, with the agent's planner; at most as many as the group has environments.
 
-    An episode goes on for `problem.episode_steps`, or until the task or its time limit ends it. With `has_track` the
-    simulator's first position, the place along the track that observations leave out, is recorded too.
+    An episode goes on for `problem.episode_steps`, and after that as long as waypoints delayed by waiting are still to
+    come, or until the task or its time limit ends it. With `has_track` the simulator's first position, the place along
+    the track that observations leave out, is recorded too.
 
     Goals that drift are recorded where they were at the step they are planned for; those of steps after an early end
     stay where they started from.
@@ -51,7 +52,8 @@ def run_episodes(
     due = {int(step): index for index, step in enumerate(problem.waypoints.steps)} if moving else {}
     terminated = np.zeros(count, dtype=np.bool_)
     starts = np.ones(count, dtype=np.bool_)
-    for step in range(problem.episode_steps):
+    waiting = agent.settings.wait_steps * len(problem.waypoints) if agent.settings.missed == "wait" else 0
+    for step in range(problem.episode_steps + waiting):
         plan = agent.plan(observations[rows], starts[rows], rows=rows, streams=np.asarray(seeds)[rows])
         if step in due:
             for row in rows:
@@ -63,22 +65,38 @@ def run_episodes(
             reached[row].append(observation)
         note_places(rows)
         terminated[rows] = transitions.terminated
-        rows = rows[~transitions.done]
+        # The schedule hears of every observation; of one that no decision follows, from here.
+        planned = step + 1 < problem.episode_steps
+        over = transitions.done | np.array([not planned and not _still_waits(agent, int(row)) for row in rows])
+        for row in rows[over]:
+            agent.schedule.advance(int(row), reached[row][-1])
+        if moving:
+            for row in rows[over]:
+                if step + 1 in due:
+                    wanted[row, step + 1] = agent.schedule.states(int(row))[due[step + 1]]
+        rows = rows[~over]
         if progress is not None:
-            progress(step + 1, problem.episode_steps)
+            progress(step + 1, max(step + 1, problem.episode_steps))
         if not len(rows):
             break
-    for index, states in enumerate(reached):
-        last = len(states) - 1
-        if last in due:  # no decision was made at the last state, so the agent was not asked
-            wanted[index, last] = problem.waypoints.now(last, states[-1])[due[last]]
     return [
         RecordedEpisode(
             seed,
             np.stack(states),
-            wanted[row],
+            _padded(wanted[row], len(states)),
             bool(terminated[row]),
             np.array(places[row]) if has_track else None,
         )
         for row, (seed, states) in enumerate(zip(seeds, reached, strict=True))
     ]
+
+
+def _still_waits(agent: GoalAgent, row: int) -> bool:
+    """Whether waypoints are to come after the planned end: those that others were waited for delayed."""
+    return agent.settings.missed == "wait" and int(agent.schedule.remaining[row]) > 0
+
+
+def _padded(wanted: npt.NDArray[np.float32], length: int) -> npt.NDArray[np.float32]:
+    """(at least `length`, observation_dim): nothing is wanted after the plan."""
+    missing = max(0, length - len(wanted))
+    return np.pad(wanted, ((0, missing), (0, 0)), constant_values=np.nan)

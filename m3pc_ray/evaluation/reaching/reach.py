@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Reached:
     setting: ReachSetting
     rows: list[dict[str, Any]]
     """One a planner; see `rows.make_row`, and `waypoints` and their source, `decisions`, `decisions_per_s`,
-    `missed_mean`, `delay_mean`."""
+    `missed_mean` (waypoints not reached, or not come to), `delay_mean`, and the planner's settings as `backward`."""
     episodes: dict[str, list[RecordedEpisode]]
     """By planner, an episode a seed."""
     cloud: DataCloud
@@ -77,8 +77,12 @@ def compare(
     planners: Sequence[GoalPlanner],
     seeds: Sequence[int],
     progress: Callable[[GoalPlanner], Progress] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Reached:
-    """Plays an episode a seed with each planner and measures it. Raises UserError without any seed."""
+    """Plays an episode a seed with each planner and measures it. Raises UserError without any seed.
+
+    `about`: what else each row should say of where it comes from, such as the run and the task's settings.
+    """
     if not seeds:
         raise UserError("no episode to play; at least 1 is needed")
     setting = ReachSetting(
@@ -111,10 +115,12 @@ def compare(
             row |= {
                 "waypoints": len(problem.waypoints),
                 "waypoints_source": problem.waypoints.source,
-                "missed_mean": float(agent.schedule.missed.mean()),
+                "missed_mean": float((agent.schedule.missed + agent.schedule.remaining).mean()),
                 "delay_mean": float(agent.schedule.delays.mean()),
                 "decisions": decisions,
                 "decisions_per_s": decisions / max(seconds, 1e-9),
+                "backward": asdict(agent.settings),
+                **(about or {}),
             }
             rows.append(row)
             episodes[planner] = played

@@ -204,3 +204,29 @@ def test_the_same_seeds_give_the_same_bits(models: Models, facts: Facts, tmp_pat
             np.testing.assert_array_equal(episode.reached, again.reached)
     first = one.episodes["backward"][0].reached[0]
     np.testing.assert_array_equal(first, one.episodes["goal_mask"][0].reached[0], "all planners start alike")
+
+
+def test_waypoints_delayed_by_waiting_are_reached_after_the_planned_end(
+    models: Models, facts: Facts, tmp_path: Path
+) -> None:
+    """The first lies where no action leads. Waited for in vain, the others come later than planned, and do come."""
+    table = write_table(tmp_path / "late.csv", [3, 6, 9], [[30.0, 0.0], [0.0, 0.6], [0.6, 0.0]])
+    waited = play(models, facts, table, ["backward"], missed="wait", wait_steps=8, tolerance=0.4)
+    moved = play(models, facts, table, ["backward"], missed="move_on", tolerance=0.4)
+    (row,), (prompt,) = waited.rows, moved.rows
+    assert row["delay_mean"] >= 8
+    assert prompt["delay_mean"] == 0
+    assert min(row["lengths"]) >= 9 + 8, "the episode goes on until the last has come"
+    assert set(prompt["lengths"]) == {9}
+    assert row["missed_mean"] >= 1
+    for episode in waited.episodes["backward"]:
+        assert np.isnan(episode.wanted[10:]).all(), "errors are measured by the planned clock"
+        end = np.square((episode.reached[-3:] - [0.6, 0.0]) / facts.std).mean(axis=1) ** 0.5
+        assert end.min() < 0.5, "the last waypoint is reached in the end"
+
+
+def test_waypoints_that_a_fall_cut_off_count_as_missed(models: Models, facts: Facts, tmp_path: Path) -> None:
+    steps = list(range(2, 20, 2))
+    table = write_table(tmp_path / "far.csv", steps, [[50.0, 50.0]] * len(steps))
+    (row,) = play(models, facts, table, ["backward"]).rows
+    assert row["missed_mean"] == len(steps)
