@@ -155,12 +155,6 @@ def _relations(config: RunConfig) -> Iterator[tuple[str, str]]:
             "planner.context_length",
             f"must be below model.segment_length = {model.segment_length}, not {planner.context_length}",
         )
-    if config.backward.context_length > model.segment_length - 2:
-        yield (
-            "backward.context_length",
-            f"must leave a step for a goal, so be at most {model.segment_length - 2} with model.segment_length = "
-            f"{model.segment_length}, not {config.backward.context_length}",
-        )
     if config.online.max_weight_lag == 1:  # the learner does updates in twos (online.learner.MOST_UPDATES_AT_ONCE)
         yield "online.max_weight_lag", "must be 0 (no cap) or at least 2"
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from m3pc_ray.config import CriticConfig, MaskConfig, PlannerConfig, PretrainConfig
+from m3pc_ray.config import BackwardConfig, CriticConfig, MaskConfig, PlannerConfig, PretrainConfig
 from m3pc_ray.critic.trainer import IQLTrainer
+from m3pc_ray.goals.goal_window import GoalWindow
 from m3pc_ray.online.replay.replay_rows import RowFormat, fill_rows
 from m3pc_ray.online.replay.shared_rows import map_rows, write_rows
+from m3pc_ray.planning.backward import GOAL_PLANNERS, BackwardPlanner, GoalPlanner
 from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.training.btm_trainer import BTMTrainer
 from tests.critic.test_iql import make_batch
@@ -34,6 +36,19 @@ def test_plans_agree(engine: str, guide: str) -> None:
         for device in ("cpu", "cuda")
     )
     np.testing.assert_allclose(there.actions, here.actions, atol=1e-3)
+
+
+@pytest.mark.parametrize("planner", GOAL_PLANNERS)
+def test_backward_plans_agree(planner: GoalPlanner) -> None:
+    model, context = make_model(0), make_context(1, [0, 7, 30], context_length=3)
+    states = np.full((3, 1, model.observation_dim), np.nan, dtype=np.float32)
+    states[:, :, 1] = 0.4
+    goals = GoalWindow(states, np.full((3, 1), 6))
+    here, there = (
+        BackwardPlanner(model, BackwardConfig(), device).plan(context, goals, planner) for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(there.actions, here.actions, atol=1e-3)
+    np.testing.assert_allclose(there.path, here.path, atol=1e-2)
 
 
 def test_model_updates_agree() -> None:

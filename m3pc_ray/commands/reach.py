@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from m3pc_ray.goals.task import Facts, GoalProblem
     from m3pc_ray.planning.backward import GoalPlanner
     from m3pc_ray.training.assemble import Models
+    from m3pc_ray.trajectories.episodes import Trajectories
 
 SUMMARY = "steer a run to goals nobody demonstrated (backward M³PC) and measure it"
 DESCRIPTION = """\
@@ -148,7 +149,7 @@ def _load(arguments: argparse.Namespace, task_settings: dict[str, object]) -> Mo
     return models
 
 
-def _trajectories(arguments: argparse.Namespace, models: Models):  # type: ignore[no-untyped-def]
+def _trajectories(arguments: argparse.Namespace, models: Models) -> Trajectories:
     from m3pc_ray.trajectories.resolve import load
 
     data = models.config.data
