@@ -48,6 +48,7 @@ def tracking_figure(folder: str | Path, path: str | Path) -> Path:
             row[0].set_ylabel(record.labels[dimension])
             for axes in row[1:]:
                 axes.tick_params(labelleft=False)
+        _share_limits(panels, "x")
         for axes, planner in zip(grid[0], planners, strict=True):
             _title(axes, planner, _tracking_numbers(record, planner))
         for axes in grid[-1]:
