@@ -31,7 +31,6 @@ from m3pc_ray.trajectories.files import replacing
 
 STEP_COLUMN = "step"
 TABLE_ENDINGS = (".csv", ".parquet")
-LARGEST = float(np.finfo(np.float32).max)
 FORMS = "FILE.csv, FILE.parquet or FILE.py:function"
 
 
@@ -175,7 +174,9 @@ def _number(cell: object, source: str, header: str, row: int) -> float:
     number = float(cell) if isinstance(cell, int | float | Decimal | str) and _is_number(cell) else None
     if number is None:
         raise UserError(f"{_place(source, header, row)}: {cell!r} is no number; leave the cell blank where it is free")
-    if abs(number) > LARGEST:
+    with np.errstate(over="ignore"):
+        held = np.float32(number)
+    if np.isinf(held):
         raise UserError(f"{_place(source, header, row)}: {cell!r} is infinite; a goal must be a finite number")
     return number
 

@@ -139,11 +139,15 @@ def test_rows_are_reproducible_and_plain(run: Path) -> None:
 
 
 def test_scores_are_none_without_references() -> None:
-    agent = linear_agent()
-    agent.environment_id = "InvertedPendulum-v4"
-    agent.observation_dim, agent.action_low, agent.action_high = 4, np.full(1, -3.0), np.full(1, 3.0)
-    planner: Any = agent.planner
+    planner: Any = LinearPlanner()
     planner.act = lambda observations: np.zeros((len(observations), 1), np.float32)
+    agent = Agent(
+        planner,
+        observation_dim=4,
+        action_low=np.full(1, -3.0),
+        action_high=np.full(1, 3.0),
+        environment_id="InvertedPendulum-v4",
+    )
     (row,) = evaluate_planners(agent, ["none"], EvaluationConfig(episodes=2))
     assert row["score_mean"] is None
     assert row["score_low"] is None

@@ -187,3 +187,11 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     drifting = Waypoints(np.array([1]), states, "a test", moving=lambda step, observation: states)
     with pytest.raises(UserError, match="a test: these waypoints drift"):
         write_waypoints(drifting, tmp_path / "a.csv", HOPPER)
+
+
+@pytest.mark.parametrize("text", ["3.4028235e+38", "-3.4028235e+38"])
+def test_the_largest_numbers_are_read(tmp_path: Path, text: str) -> None:
+    """As the shortest text of float32's largest number they are above it as float64."""
+    path = tmp_path / "goals.csv"
+    path.write_text(f"0\n{text}\n")
+    assert abs(read_waypoints(str(path), "Hopper-v4", 11).states[0, 0]) == np.finfo(np.float32).max
