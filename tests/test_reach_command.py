@@ -135,10 +135,44 @@ def test_preview_shows_the_waypoints_and_writes_them_for_editing(run: Path, tmp_
 
 
 def test_planner_settings_of_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = short(tmp_path, "--episodes", "1", "--planner", "backward")
-    assert reach(run, *words, "--backward.missed", "wait", "--backward.wait_steps", "3") == 0
+    """They go before those of the task's file, which go before those of the run."""
+    task, target = tmp_path / "task.yaml", tmp_path / "rows.json"
+    task.write_text("task: hopper-wiggle\nbackward:\n  missed: wait\n  wait_steps: 4\n  completion_rounds: 1\n")
+    words = short(tmp_path / "out", "--episodes", "1", "--planner", "backward", "--json", str(target))
+    given = ["--backward.missed", "wait", "--backward.wait_steps", "3"]
+    assert reach(run, *words, *given, task=str(task)) == 0
+    (row,) = json.loads(target.read_text())["rows"]
+    chosen = {name: row["backward"][name] for name in ("missed", "wait_steps", "completion_rounds", "tolerance")}
+    assert chosen == {"missed": "wait", "wait_steps": 3, "completion_rounds": 1, "tolerance": 0.5}
+    assert row["checkpoint"] == 3, "the newest, by its step"
     assert reach(run, *words, "--backward.missed", "never") == 2
     assert "backward.missed" in errors_of(capsys)
+
+
+def test_a_preview_leaves_the_users_waypoints_alone(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert reach(run, *short(out)[:-2], "--preview", "--video-style", "stick") == 0
+    table = out / "waypoints.csv"
+    made = table.read_bytes()
+    assert reach(run, *short(out)[:-2], "--preview", "--video-style", "stick") == 0, "the same again"
+    table.write_bytes(made + b"\n")
+    capsys.readouterr()
+    assert reach(run, *short(out)[:-2], "--preview", "--video-style", "stick") == 2
+    assert "waypoints.csv: holds other waypoints" in errors_of(capsys)
+    assert table.read_bytes() == made + b"\n"
+
+
+def test_films_of_an_earlier_comparison_do_not_stand_beside_a_new_one(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = [*short(out)[:-2], "--episodes", "1"]
+    assert reach(run, *words, "--planner", "bc", "--video-style", "stick") == 0
+    (out / "mine.txt").write_text("kept")
+    assert (out / "bc.gif").exists()
+    assert reach(run, *words, "--planner", "backward", "--video-style", "none") == 0
+    assert not (out / "bc.gif").exists()
+    assert (out / "mine.txt").read_text() == "kept"
 
 
 def test_a_run_without_the_masks_of_backward_planning_is_told(
@@ -164,12 +198,12 @@ def test_an_environment_that_nobody_can_draw(
     csv = tmp_path / "way.csv"
     csv.write_text("step,0,1\n5,0.3,0.3\n9,-0.3,0.3\n")
     target = tmp_path / "rows.json"
-    words = ["--out", str(tmp_path / "out"), "--episodes", "1", "--json", str(target)]
+    words = ["--out", str(tmp_path / "out"), "--episodes", "1"]
     for more in (["--video-style", "stick"], ["--preview"]):
         assert reach(swirl_run, *words, *more, task=str(csv)) == 2
         assert "is not simulated by MuJoCo" in errors_of(capsys)
-    assert not target.exists()
-    assert reach(swirl_run, *words, task=str(csv)) == 0
+    assert not (tmp_path / "out" / "record").exists()
+    assert reach(swirl_run, *words, "--json", str(target), task=str(csv)) == 0
     assert "m3pc: warning: there are no films: " in capsys.readouterr().err
     assert {row["environment"] for row in json.loads(target.read_text())["rows"]} == {SWIRL}
     assert read_reach(tmp_path / "out" / "record").labels == ("observation 0", "observation 1")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from m3pc_ray.environments.make import make_environment
 from m3pc_ray.environments.observed_state import find_observed_state
 from m3pc_ray.environments.poses import positions_of, seconds_per_step
-from m3pc_ray.environments.rendering import render_positions, working_backend
+from m3pc_ray.environments.rendering import render_positions, required_backend, working_backend
 from m3pc_ray.environments.stick_figure import capsules
 from m3pc_ray.errors import UserError
 from m3pc_ray.report.animation import film_strip, frame_steps, write_animation, write_picture
@@ -34,8 +34,8 @@ _WIDTH, _HEIGHT = 320, 240
 def choose_style(asked: str, environment_id: str, time_limit: int) -> tuple[str, str]:
     """The style of a film, and what to tell the user about the choice (empty: nothing).
 
-    Raises UserError where a film was asked for of an environment whose observation tells no pose; and later, when
-    frames are asked for, where `rendered` was asked for and nothing draws.
+    Raises UserError where a film was asked for of an environment whose observation tells no pose, and where `rendered`
+    was asked for and nothing draws.
     """
     if asked == "none":
         return asked, ""
@@ -48,6 +48,8 @@ def choose_style(asked: str, environment_id: str, time_limit: int) -> tuple[str,
         return "none", f"there are no films: {error}"
     finally:
         environment.close()
+    if asked == "rendered":
+        required_backend()
     if asked != "auto":
         return asked, ""
     if working_backend() is not None:

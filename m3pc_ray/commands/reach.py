@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +16,12 @@ if TYPE_CHECKING:
 
     from m3pc_ray.evaluation.reaching.reach import Reached
     from m3pc_ray.goals.task import Facts, GoalProblem
+    from m3pc_ray.goals.waypoints import Waypoints
     from m3pc_ray.planning.backward import GoalPlanner
     from m3pc_ray.training.assemble import Models
     from m3pc_ray.trajectories.episodes import Trajectories
 
+MOST_SEED = 2**31 - 1
 SUMMARY = "steer a run to goals nobody demonstrated (backward M³PC) and measure it"
 DESCRIPTION = """\
 Steers to the waypoints of a task with backward M³PC and with its baselines, the same episodes for each, and prints how
@@ -49,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--planner",
         action="append",
         choices=GOAL_PLANNERS,
-        help="backward: M³PC; goal_mask: one pass with the goal; bc: blind to it; repeatable (default: all)",
+        help="backward: M³PC; goal_mask: the action at once; bc: blind to the goal; repeatable (default: all)",
     )
     parser.add_argument("--episodes", type=int, default=5, help="episodes a planner (default: 5)")
     parser.add_argument("--seed", type=int, default=1000, help="seed of the first; episode i resets with seed + i")
@@ -84,13 +88,16 @@ def run(arguments: argparse.Namespace) -> int:
     from m3pc_ray.goals.tasks import load_task
     from m3pc_ray.planning.backward import GOAL_PLANNERS
     from m3pc_ray.report.animation import check_ending
+    from m3pc_ray.training.checkpoints import list_checkpoints
 
     if arguments.episodes < 1:
         raise UserError(f"--episodes is {arguments.episodes}; at least 1 is needed")
     if not 0 < arguments.slow_motion <= 1000:
         raise UserError(f"--slow-motion is {arguments.slow_motion:g}; it must be above 0 and at most 1000")
-    if arguments.seed < 0:
-        raise UserError(f"--seed is {arguments.seed}; it must not be negative")
+    if not 0 <= arguments.seed <= MOST_SEED:
+        raise UserError(f"--seed is {arguments.seed}; it must lie between 0 and {MOST_SEED}")
+    if arguments.preview and arguments.json:
+        raise UserError("--preview plays nothing, so there are no rows for --json")
     check_ending(f"film.{arguments.video_format}")  # before anything is played
     task_file = load_task(arguments.task, _settings(arguments.set))
     models = _load(arguments, task_file.backward)
@@ -102,6 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(f"{len(problem.waypoints)} waypoints: {problem.waypoints.source}", highlight=False, soft_wrap=True)
     out = Path(arguments.out or Path(arguments.run) / "reach" / _folder_name(arguments.task)).expanduser()
     _check_folder(out)
+    if arguments.json and Path(arguments.json).expanduser().is_dir():
+        raise UserError(f"--json {arguments.json}: is a folder; name a file")
     if arguments.preview and style == "none":
         raise UserError(notice or "--preview shows the waypoints, which --video-style none forbids")
     if arguments.preview:
@@ -111,22 +120,26 @@ def run(arguments: argparse.Namespace) -> int:
     with reach_bars(console, planners) as bars:
         about = {
             "run": str(arguments.run),
-            "checkpoint": arguments.checkpoint,
+            "checkpoint": list_checkpoints(arguments.run)[-1] if arguments.checkpoint is None else arguments.checkpoint,
             "dataset": facts.trajectories.metadata.name,
             "settings": dataclasses.asdict(task_file.task),
         }
         found = compare(models, facts, problem, planners, seeds, progress=bars.__getitem__, about=about)
     console.print(reach_table(found.rows, found.setting.success))
     console.print(details_table(found.rows))
+    written = _write(found, out)
     if arguments.json:
         write_rows(arguments.json, found.rows)
-    _write(console, found, out, arguments, style)
+    written += _films(console, found, out, arguments, style)
+    for file in written:
+        console.print(f"wrote {file}", highlight=False, soft_wrap=True)
     return 0
 
 
 def _folder_name(task: str) -> str:
-    """Of the results, below RUN/reach: `hopper-wiggle`, or the name of the user's file."""
-    return Path(task.partition(":")[0]).stem.replace("_", "-")
+    """Of the results, below RUN/reach: `hopper-wiggle`, or the name of the user's file, with that of the function."""
+    file, _, function = task.partition(":")
+    return "-".join([Path(file).stem, *([function] if function else [])]).replace("_", "-")
 
 
 def _settings(given: list[str]) -> dict[str, str]:
@@ -150,13 +163,14 @@ def _load(arguments: argparse.Namespace, task_settings: dict[str, object]) -> Mo
 
 
 def _trajectories(arguments: argparse.Namespace, models: Models) -> Trajectories:
-    from m3pc_ray.trajectories.resolve import load
+    from m3pc_ray.trajectories.resolve import locate, read
 
     data = models.config.data
     try:
-        return load(arguments.dataset or data.dataset, data.environment, data.folder)
+        location = locate(arguments.dataset or data.dataset, data.folder)
     except UserError as error:
         raise UserError(f"{error} (the data that goals are compared with; name it with --dataset)") from error
+    return read(location, data.environment)
 
 
 def _warn(console: Console, models: Models, problem: GoalProblem, notice: str) -> None:
@@ -189,43 +203,70 @@ def _preview(
     from m3pc_ray.goals.reading import write_waypoints
 
     path = out / f"preview.{arguments.video_format}"
+    points = _within(problem.waypoints, facts.time_limit)
+    table = out / "waypoints.csv"
+    with tempfile.TemporaryDirectory() as folder:
+        if points.moving is None:
+            fresh = Path(folder) / table.name
+            write_waypoints(points, fresh, facts.environment_id)
+            if table.exists() and table.read_bytes() != fresh.read_bytes():
+                raise UserError(f"{table}: holds other waypoints, perhaps yours; move it away or give another --out")
+            if not table.exists():
+                table.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(fresh, table)
     environment = make_environment(facts.environment_id, time_limit=facts.time_limit)
     try:
-        points = problem.waypoints
         write_preview(environment, points.steps, points.states, problem.name, path, style, arguments.slow_motion)
     finally:
         environment.close()
-    if problem.waypoints.moving is not None:
-        console.print("the waypoints drift; they are shown where they start", soft_wrap=True)
     written = [path, path.with_suffix(".png")]
-    if problem.waypoints.moving is None:
-        write_waypoints(problem.waypoints, out / "waypoints.csv", facts.environment_id, overwrite=True)
-        written.append(out / "waypoints.csv")
+    if points.moving is None:
+        written.append(table)
+    else:
+        console.print("the waypoints drift: shown where they start; no table can hold them", soft_wrap=True)
     for file in written:
         console.print(f"wrote {file}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _write(console: Console, found: Reached, out: Path, arguments: argparse.Namespace, style: str) -> None:
-    from m3pc_ray.commands._films import write_film
-    from m3pc_ray.environments.make import make_environment
+def _within(waypoints: Waypoints, time_limit: int) -> Waypoints:
+    """Those that there is time for."""
+    inside = waypoints.steps <= (time_limit or waypoints.steps[-1])
+    return dataclasses.replace(waypoints, steps=waypoints.steps[inside], states=waypoints.states[inside])
+
+
+def _write(found: Reached, out: Path) -> list[Path]:
+    """Record and figures; those that an earlier comparison left there go, its films too."""
     from m3pc_ray.evaluation.reaching.record import write_record
+    from m3pc_ray.planning.backward import GOAL_PLANNERS
     from m3pc_ray.report.reach import cloud_figure, tracking_figure
 
     record = out / "record"
+    if record.exists():
+        for name in (*GOAL_PLANNERS, "tracking", "cloud"):
+            for ending in ("gif", "webp", "mp4", "png"):
+                (out / f"{name}.{ending}").unlink(missing_ok=True)
     write_record(record, found.setting, found.episodes, found.rows, found.cloud, overwrite=True)
-    written = [tracking_figure(record, out / "tracking.png"), cloud_figure(record, out / "cloud.png")]
-    if style != "none":
-        environment = make_environment(found.setting.environment, time_limit=found.time_limit)
-        try:
-            with console.status("drawing films"):
-                for planner, episodes in found.episodes.items():
-                    key = found.setting.key_dimension
-                    path = out / f"{planner}.{arguments.video_format}"
-                    dimension = found.setting.dimensions[key]
-                    write_film(environment, episodes[0], key, dimension, path, style, arguments.slow_motion)
-                    written.append(path)
-        finally:
-            environment.close()
-    for file in written:
-        console.print(f"wrote {file}", highlight=False, soft_wrap=True)
+    return [tracking_figure(record, out / "tracking.png"), cloud_figure(record, out / "cloud.png")]
+
+
+def _films(console: Console, found: Reached, out: Path, arguments: argparse.Namespace, style: str) -> list[Path]:
+    """A film of each planner's first episode."""
+    from m3pc_ray.commands._films import write_film
+    from m3pc_ray.environments.make import make_environment
+
+    if style == "none":
+        return []
+    written = []
+    environment = make_environment(found.setting.environment, time_limit=found.time_limit)
+    try:
+        with console.status("drawing films"):
+            for planner, episodes in found.episodes.items():
+                key = found.setting.key_dimension
+                path = out / f"{planner}.{arguments.video_format}"
+                dimension = found.setting.dimensions[key]
+                write_film(environment, episodes[0], key, dimension, path, style, arguments.slow_motion)
+                written.append(path)
+    finally:
+        environment.close()
+    return written

@@ -78,7 +78,7 @@ def render_positions(
     for side, pixels in (("width", width), ("height", height)):
         if not 1 <= pixels <= _LARGEST_SIDE:
             raise UserError(f"{side} {pixels} of a video is out of range: 1 to {_LARGEST_SIDE} pixels")
-    backend = _required_backend()
+    backend = required_backend()
     size = mujoco.mj_sizeModel(base.model)
     model = np.empty((size, 1), dtype=np.uint8)
     mujoco.mj_saveModel(base.model, None, model)
@@ -107,7 +107,8 @@ def _frames(
                 _end(process)
 
 
-def _required_backend() -> str:
+def required_backend() -> str:
+    """The value of MUJOCO_GL under which MuJoCo draws here; UserError, with what was tried, where none does."""
     asked = os.environ.get("MUJOCO_GL", "").strip().lower()
     backend, reasons = _search(asked)
     if backend is not None:

@@ -40,7 +40,7 @@ class HalfCheetahFlip(GoalTask):
     """Steps that the episode must go on after the half turn."""
 
     def wanted(self, facts: Facts) -> NDArray[np.float32]:
-        steps = np.arange(self.start_step + self.turn_steps + self.hold_steps + 1)
+        steps = self.planned_steps(self.start_step + self.turn_steps + self.hold_steps, facts)
         turned = ramp(steps, self.start_step, self.turn_steps)
         wanted = np.full((len(steps), facts.observation_dim), np.nan, dtype=np.float32)
         moving = slice(self.start_step, None)

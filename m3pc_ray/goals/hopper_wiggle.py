@@ -38,7 +38,7 @@ class HopperWiggle(GoalTask):
 
     def wanted(self, facts: Facts) -> NDArray[np.float32]:
         pulse = 2.0 * math.pi * self.frequency_hz
-        steps = np.arange(self.start_step + math.ceil(self.cycles / self.frequency_hz / facts.seconds_per_step) + 1)
+        steps = self.planned_steps(self.start_step + self.cycles / self.frequency_hz / facts.seconds_per_step, facts)
         time = (steps - self.start_step) * facts.seconds_per_step
         wanted = np.full((len(steps), facts.observation_dim), np.nan, dtype=np.float32)
         moving = slice(self.start_step, None)

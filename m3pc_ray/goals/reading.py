@@ -89,7 +89,7 @@ def _read_csv(path: Path) -> pa.Table:
             text = dict.fromkeys(file.schema.names, pa.string())
         convert = csv.ConvertOptions(column_types=text, strings_can_be_null=True, null_values=[""])
         table = csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: no readable CSV with a header ({_one_line(error)})") from error
     blank = np.ones(table.num_rows, dtype=bool)
     for column in table.columns:

@@ -117,13 +117,23 @@ class GoalSchedule:
         if index == len(self.waypoints) or self._due[row, index] > step:
             return
         reached = self._distance(self._states[row][index], seen) <= self.tolerance
-        if not reached and self.missed_rule == "wait" and self._waited[row] < self.wait_steps:
+        if self._waits(row, reached):
             self._due[row, index:] += 1
             self._waited[row] += 1
             return
         self._missed[row] += not reached
         self._next[row] += 1
         self._waited[row] = 0
+
+    def remaining_after(self, row: int, observation: ArrayLike) -> int:
+        """What `remaining` will be of environment `row` once `advance` has heard of this, the next observation."""
+        seen = np.asarray(observation, dtype=np.float32)
+        step, index = int(self._steps[row]) + 1, int(self._next[row])
+        left = len(self.waypoints) - index
+        if not left or self._due[row, index] > step:
+            return left
+        reached = self._distance(self.waypoints.now(step, seen)[index], seen) <= self.tolerance
+        return left if self._waits(row, reached) else left - 1
 
     def goals(self, rows: ArrayLike, positions: ArrayLike, segment_length: int) -> GoalWindow:
         """What the decisions of environments `rows` (B,) are to reach.
@@ -176,6 +186,10 @@ class GoalSchedule:
             return np.full(self.waypoints.observation_dim, np.nan, dtype=np.float32)
         share = np.float32((step - due[after - 1]) / (due[after] - due[after - 1]))
         return np.asarray((1 - share) * states[after - 1] + share * states[after])
+
+    def _waits(self, row: int, reached: bool) -> bool:
+        """Whether a waypoint whose time has come is asked for further."""
+        return not reached and self.missed_rule == "wait" and bool(self._waited[row] < self.wait_steps)
 
     def _shown(self, row: int, position: int, segment_length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Waypoints that one decision sees, (G,) indices, and their (G,) slots."""

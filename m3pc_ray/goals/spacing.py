@@ -85,11 +85,10 @@ def spacing_warnings(waypoints: Waypoints, trajectories: Trajectories, names: Se
     return messages
 
 
-def coverage_warnings(waypoints: Waypoints, time_limit: int, segment_length: int) -> list[str]:
-    """Waypoints that an episode has no time for, and time that it has no waypoints for.
+def coverage_warnings(waypoints: Waypoints, time_limit: int) -> list[str]:
+    """Waypoints that an episode has no time for, or that there is only one.
 
-    `time_limit` is the environment's, in steps; 0: none known, nothing is said. That episodes could go on after the
-    last waypoint for longer than a window of `segment_length` steps is worth a word, less is not.
+    `time_limit` is the environment's, in steps; 0: none known, nothing is said.
     Raises UserError where no waypoint is due within the time limit.
     """
     if time_limit <= 0:
@@ -105,12 +104,7 @@ def coverage_warnings(waypoints: Waypoints, time_limit: int, segment_length: int
     if within < count:
         late = f"waypoint {count} is" if within == count - 1 else f"waypoints {within + 1} to {count} are"
         messages.append(f"{late} due after the environment's time limit of {time_limit} steps and will not be measured")
-    last = int(steps[within - 1])
-    left = time_limit - last if within == count else 0
     if within == 1:
-        messages.append(f"only one waypoint is due within the time limit of {time_limit} steps, at step {last}")
-    if left > segment_length:
-        messages.append(
-            f"the last waypoint is due at step {last}, {left} steps before the environment's time limit of {time_limit}"
-        )
+        only = f"only one waypoint is due within the time limit of {time_limit} steps, at step {steps[0]}"
+        messages.append(only)
     return messages

@@ -5,6 +5,7 @@ settings (YAML) ─► wanted at every step, free elsewhere ─► whole states,
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from m3pc_ray.goals.success import Success
 from m3pc_ray.goals.waypoints import Waypoints
 from m3pc_ray.trajectories.episodes import Trajectories
 
+LONGEST = 1_000_000
+"""Steps a task may take where the environment has no time limit."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -38,8 +42,6 @@ class Facts:
     """(observation_dim,) its standard deviations, the unit of distances."""
     time_limit: int = 0
     """Steps after which an episode ends; 0: unknown."""
-    segment_length: int = 8
-    """Steps of the model's window."""
 
     @property
     def observation_dim(self) -> int:
@@ -113,6 +115,16 @@ class GoalTask(ABC):
     def success(self, facts: Facts) -> Success:
         """When an episode succeeds."""
 
+    def planned_steps(self, count: float, facts: Facts) -> NDArray[np.int64]:
+        """0..count, the steps of an episode; UserError where it takes longer than the environment's time limit."""
+        most = facts.time_limit or LONGEST
+        if not count <= most:
+            raise UserError(
+                f"task {self.name} takes {count:.0f} steps; episodes of {facts.environment_id} end after {most}: make "
+                "it shorter"
+            )
+        return np.arange(math.ceil(count) + 1)
+
     def doubts(self, facts: Facts) -> tuple[str, ...]:
         """Why the task, as it is set, could not succeed even if it were followed exactly."""
         return ()
@@ -127,11 +139,6 @@ class GoalTask(ABC):
                 f"task {self.name} is made for {self.environment}; the run was trained on {facts.environment_id}"
             )
         wanted = self.wanted(facts)
-        if facts.time_limit and len(wanted) - 1 > facts.time_limit:
-            raise UserError(
-                f"task {self.name} takes {len(wanted) - 1} steps; episodes of {facts.environment_id} end after "
-                f"{facts.time_limit}: make it shorter"
-            )
         asked = np.flatnonzero(~np.isnan(wanted).all(axis=1))
         first, last = int(asked[0]), int(asked[-1])
         source, states, steps = f"task {self.name}", wanted, np.arange(max(first, 1), last + 1)

@@ -74,23 +74,24 @@ def task_settings(task: type[GoalTask]) -> dict[str, Any]:
 def _from_tree(tree: dict[str, Any], source: str, folder: Path, overrides: Mapping[str, str]) -> TaskFile:
     tree = dict(tree)
     name, backward = tree.pop("task", None), tree.pop("backward", None) or {}
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         known = list(TASKS)
         raise UserError(f"{source}: task: must be one of {', '.join(known)}, not {name!r}")
     if not isinstance(backward, dict):
         raise UserError(f"{source}: backward: must hold settings of the planner, not {backward!r}")
     planner_settings = [field.name for field in dataclasses.fields(BackwardConfig)]
-    for key in backward:
+    for key, value in backward.items():
         if key not in planner_settings:
-            hint = suggestion(key, planner_settings, ", ".join(planner_settings))
+            hint = suggestion(str(key), planner_settings, ", ".join(planner_settings))
             raise UserError(f"{source}: backward.{key}: no such setting{hint}")
+        backward[key] = convert(value, typing.get_type_hints(BackwardConfig)[key], f"{source}: backward.{key}")
     task = TASKS[name]
     types = task_settings(task)
     values: dict[str, Any] = {}
     for settings, where in ((tree, source), (overrides, "command line")):
         for key, value in settings.items():
             if key not in types:
-                hint = suggestion(key, list(types), ", ".join(types))
+                hint = suggestion(str(key), list(types), ", ".join(types))
                 raise UserError(f"{where}: {key}: no such setting of task {name}{hint}")
             values[key] = convert(value, types[key], f"{where}: {key}")
     file = values.get("file", "")

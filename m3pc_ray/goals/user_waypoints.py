@@ -50,7 +50,7 @@ class UserWaypoints(GoalTask):
 
     def problem(self, facts: Facts) -> GoalProblem:
         waypoints = self._read(facts)
-        warnings = coverage_warnings(waypoints, facts.time_limit, facts.segment_length)
+        warnings = coverage_warnings(waypoints, facts.time_limit)
         names = [dimension.name for dimension in facts.dimensions]
         if self.key_dimension and self.key_dimension not in names:
             raise UserError(

@@ -38,7 +38,7 @@ class Walker2dSplit(GoalTask):
     def wanted(self, facts: Facts) -> NDArray[np.float32]:
         if self.final_angle == self.start_angle:
             raise UserError(f"task {self.name}: final_angle is start_angle, {self.final_angle}; the thigh must move")
-        steps = np.arange(self.start_step + self.ramp_steps + self.hold_steps + 1)
+        steps = self.planned_steps(self.start_step + self.ramp_steps + self.hold_steps, facts)
         done = ramp(steps, self.start_step, self.ramp_steps)
         change = self.final_angle - self.start_angle
         wanted = np.full((len(steps), facts.observation_dim), np.nan, dtype=np.float32)

@@ -37,7 +37,11 @@ class Waypoints:
     moving: MovingGoal | None = None
 
     def __post_init__(self) -> None:
-        steps, states = self.steps, self.states
+        steps, states = np.asarray(self.steps), np.asarray(self.states, dtype=np.float32)
+        if not np.issubdtype(steps.dtype, np.integer):
+            raise UserError(f"{self.source}: steps of waypoints must be whole numbers, not {steps.dtype}")
+        object.__setattr__(self, "steps", steps.astype(np.int64))
+        object.__setattr__(self, "states", states)
         if states.ndim != 2 or len(states) == 0:
             raise UserError(
                 f"{self.source}: waypoints have shape {states.shape}; (waypoints, observation_dim) is needed"

@@ -3,6 +3,7 @@ the reached states lie from the data."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MARKED_WAYPOINTS = 45
 """Wanted states of an episode get a marker each up to so many; more would be a band."""
+DRAWN_WAYPOINTS = 60
+"""Whole waypoints that the cloud shows, at most."""
 _WANTED: dict[str, Any] = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 1.3}
 _END: dict[str, Any] = {"marker": "X", "markersize": 8, "markeredgecolor": "white", "markeredgewidth": 0.6}
 _OTHER_COLOUR = "#aa3377"
@@ -62,8 +65,8 @@ def tracking_figure(folder: str | Path, path: str | Path) -> Path:
 def cloud_figure(folder: str | Path, path: str | Path) -> Path:
     """States of the data (grey) and those reached (a panel a planner) in the plane of the data's two largest variances.
 
-    Waypoints are black crosses where they fix every entry of a state; others have no place in the plane and are left
-    out.
+    Waypoints are black crosses where the planners were given whole states; others have no place in the plane and are
+    left out.
 
     Args:
         folder: written by `m3pc reach`.
@@ -131,9 +134,10 @@ def _distinct(arrays: list[FloatArray]) -> list[FloatArray]:
 
 
 def _whole_waypoints(record: ReachRecord) -> FloatArray:
-    """(n, observation_dim) wanted states that fix every entry, each once."""
-    wanted = np.concatenate([episode.wanted for episode in record.episodes])
-    return np.unique(wanted[~np.isnan(wanted).any(axis=1)], axis=0)
+    """(n, observation_dim) goals that fix every entry, each once: those given to the planners, or wanted."""
+    wanted = np.concatenate([record.waypoints, *(episode.wanted for episode in record.episodes)])
+    whole = np.unique(wanted[~np.isnan(wanted).any(axis=1)], axis=0)
+    return whole[:: math.ceil(len(whole) / DRAWN_WAYPOINTS)] if len(whole) > DRAWN_WAYPOINTS else whole
 
 
 def _share_limits(panels: list[Axes], axis: str = "y") -> None:

@@ -62,6 +62,8 @@ class ReachRecord:
     """(observation_dim,)"""
     matrix: FloatArray
     """(2, observation_dim)"""
+    waypoints: FloatArray
+    """(K, observation_dim) states given to the planners, NaN where free; none where they were not recorded."""
 
     @property
     def planners(self) -> list[str]:
@@ -115,6 +117,7 @@ def read_reach(folder: str | Path) -> ReachRecord:
             explained=(float(projection["explained"][0]), float(projection["explained"][1])),
             offset=np.asarray(projection["offset"], dtype=np.float64),
             matrix=np.asarray(projection["matrix"], dtype=np.float64),
+            waypoints=np.array(facts.get("waypoints") or [], dtype=np.float64).reshape(-1, len(facts["std"])),
         )
     except KeyError as error:
         raise UserError(f"{path}: lacks {error}") from error

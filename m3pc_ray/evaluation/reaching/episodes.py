@@ -66,8 +66,8 @@ def run_episodes(
         note_places(rows)
         terminated[rows] = transitions.terminated
         # The schedule hears of every observation; of one that no decision follows, from here.
-        planned = step + 1 < problem.episode_steps
-        over = transitions.done | np.array([not planned and not _still_waits(agent, int(row)) for row in rows])
+        past_plan = step + 1 >= problem.episode_steps
+        over = transitions.done | np.array([past_plan and _ends(agent, int(row), reached[row][-1]) for row in rows])
         for row in rows[over]:
             agent.schedule.advance(int(row), reached[row][-1])
         if moving:
@@ -91,9 +91,9 @@ def run_episodes(
     ]
 
 
-def _still_waits(agent: GoalAgent, row: int) -> bool:
-    """Whether waypoints are to come after the planned end: those that others were waited for delayed."""
-    return agent.settings.missed == "wait" and int(agent.schedule.remaining[row]) > 0
+def _ends(agent: GoalAgent, row: int, observation: npt.NDArray[np.float32]) -> bool:
+    """Whether this observation, at the planned end or after it, leaves no waypoint that waiting has delayed."""
+    return agent.settings.missed == "move_on" or agent.schedule.remaining_after(row, observation) == 0
 
 
 def _padded(wanted: npt.NDArray[np.float32], length: int) -> npt.NDArray[np.float32]:

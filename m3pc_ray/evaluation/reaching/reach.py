@@ -66,7 +66,6 @@ def make_facts(models: Models, trajectories: Trajectories) -> Facts:
         trajectories=trajectories,
         std=np.asarray(models.statistics.states_std, dtype=np.float32),
         time_limit=models.time_limit,
-        segment_length=models.model.config.segment_length,
     )
 
 
@@ -95,6 +94,7 @@ def compare(
         plotted_dimensions=problem.plotted_dimensions,
         success=problem.success.describe(),
         tolerance=WAYPOINT_TOLERANCE,
+        waypoints=problem.waypoints.states,
     )
     # What the success cannot be asked, such as too high a frequency, is said before anything is played.
     problem.success.details(facts.start()[np.newaxis], False, facts.seconds_per_step)
@@ -117,6 +117,7 @@ def compare(
                 "waypoints_source": problem.waypoints.source,
                 "missed_mean": float((agent.schedule.missed + agent.schedule.remaining).mean()),
                 "delay_mean": float(agent.schedule.delays.mean()),
+                "delays": agent.schedule.delays.tolist(),
                 "decisions": decisions,
                 "decisions_per_s": decisions / max(seconds, 1e-9),
                 "backward": asdict(agent.settings),

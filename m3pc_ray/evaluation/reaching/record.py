@@ -89,6 +89,8 @@ class ReachSetting:
     """The sentence that says when an episode succeeds."""
     tolerance: float
     """Error at which a waypoint counts as visited."""
+    waypoints: NDArray[np.float32] | None = None
+    """(K, observation_dim) states given to the planners, NaN where free; None: not recorded."""
 
 
 def write_record(
