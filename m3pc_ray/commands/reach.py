@@ -88,7 +88,6 @@ def run(arguments: argparse.Namespace) -> int:
     from m3pc_ray.goals.tasks import load_task
     from m3pc_ray.planning.backward import GOAL_PLANNERS
     from m3pc_ray.report.animation import check_ending
-    from m3pc_ray.training.checkpoints import list_checkpoints
 
     if arguments.episodes < 1:
         raise UserError(f"--episodes is {arguments.episodes}; at least 1 is needed")
@@ -100,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--preview plays nothing, so there are no rows for --json")
     check_ending(f"film.{arguments.video_format}")  # before anything is played
     task_file = load_task(arguments.task, _settings(arguments.set))
-    models = _load(arguments, task_file.backward)
+    models, checkpoint = _load(arguments, task_file.backward)
     facts = make_facts(models, _trajectories(arguments, models))
     problem = task_file.task.problem(facts)
     console, stderr = Console(), Console(stderr=True)
@@ -120,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     with reach_bars(console, planners) as bars:
         about = {
             "run": str(arguments.run),
-            "checkpoint": list_checkpoints(arguments.run)[-1] if arguments.checkpoint is None else arguments.checkpoint,
+            "checkpoint": checkpoint,
             "dataset": facts.trajectories.metadata.name,
             "settings": dataclasses.asdict(task_file.task),
         }
@@ -152,14 +151,21 @@ def _settings(given: list[str]) -> dict[str, str]:
     return settings
 
 
-def _load(arguments: argparse.Namespace, task_settings: dict[str, object]) -> Models:
-    """The run's models; planner settings of the command line before those of the task before those of the run."""
+def _load(arguments: argparse.Namespace, task_settings: dict[str, object]) -> tuple[Models, int]:
+    """The run's models and the step of their checkpoint.
+
+    Planner settings of the command line go before those of the task, which go before those of the run.
+    """
     from m3pc_ray.commands._runs import load_for_acting
     from m3pc_ray.configuration import given_overrides
+    from m3pc_ray.training.checkpoints import checkpoint_defects
 
     overrides = {f"backward.{name}": str(value) for name, value in task_settings.items()}
-    _, models, _ = load_for_acting(arguments, overrides | given_overrides(arguments), ["none"])
-    return models
+    folder, models, _ = load_for_acting(arguments, overrides | given_overrides(arguments), ["none"])
+    if arguments.checkpoint is not None:
+        return models, arguments.checkpoint
+    # A damaged one is passed over when models are loaded, so it is here.
+    return models, max(step for step, defect in checkpoint_defects(folder).items() if defect is None)
 
 
 def _trajectories(arguments: argparse.Namespace, models: Models) -> Trajectories:
@@ -242,11 +248,12 @@ def _write(found: Reached, out: Path) -> list[Path]:
     from m3pc_ray.report.reach import cloud_figure, tracking_figure
 
     record = out / "record"
-    if record.exists():
+    replaced = record.exists()
+    write_record(record, found.setting, found.episodes, found.rows, found.cloud, overwrite=True)
+    if replaced:
         for name in (*GOAL_PLANNERS, "tracking", "cloud"):
             for ending in ("gif", "webp", "mp4", "png"):
                 (out / f"{name}.{ending}").unlink(missing_ok=True)
-    write_record(record, found.setting, found.episodes, found.rows, found.cloud, overwrite=True)
     return [tracking_figure(record, out / "tracking.png"), cloud_figure(record, out / "cloud.png")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,7 +34,7 @@ class Reached:
     problem: GoalProblem
     setting: ReachSetting
     rows: list[dict[str, Any]]
-    """One a planner; see `rows.make_row`, and `waypoints` and their source, `decisions`, `decisions_per_s`,
+    """One a planner; see `rows.make_row`, and `waypoints` and their source, `decisions`,
     `missed_mean` (waypoints not reached, or not come to), `delay_mean`, and the planner's settings as `backward`."""
     episodes: dict[str, list[RecordedEpisode]]
     """By planner, an episode a seed."""
@@ -106,11 +105,8 @@ def compare(
         has_track = _has_track(group)
         for planner in planners:
             agent.planner = planner
-            started = time.perf_counter()
             follow = progress(planner) if progress is not None else None
             played = run_episodes(agent, problem, group, seeds, has_track=has_track, progress=follow)
-            seconds = time.perf_counter() - started
-            decisions = sum(len(episode.reached) - 1 for episode in played)
             row = make_row(planner, played, setting, problem.success, cloud)
             row |= {
                 "waypoints": len(problem.waypoints),
@@ -118,8 +114,7 @@ def compare(
                 "missed_mean": float((agent.schedule.missed + agent.schedule.remaining).mean()),
                 "delay_mean": float(agent.schedule.delays.mean()),
                 "delays": agent.schedule.delays.tolist(),
-                "decisions": decisions,
-                "decisions_per_s": decisions / max(seconds, 1e-9),
+                "decisions": sum(len(episode.reached) - 1 for episode in played),
                 "backward": asdict(agent.settings),
                 **(about or {}),
             }
