@@ -24,6 +24,12 @@ class DataConfig:
     """Folder searched for D4RL files; empty: `~/.d4rl/datasets`."""
     validation_fraction: float = 0.05
     """Fraction of the episodes held out for validation errors, one at least, by a seeded shuffle of episodes."""
+    episodes_fraction: float = 1.0
+    """Fraction of the training episodes that is learnt from, one at least, by a seeded shuffle; with less than 1,
+    statistics and asked returns come from these episodes alone."""
+    labelled_fraction: float = 1.0
+    """Fraction of those episodes that keep their actions, one at least, the first of the same shuffle; of the others
+    only states, rewards and returns are learnt from."""
     return_scale: Literal["average", "sum"] = "average"
     """What a returns-to-go token holds: reward per remaining step of the time limit, or the plain sum."""
     time_limit: int = 0

@@ -19,6 +19,8 @@ _FRACTION = "[0, 1]"
 RANGES: dict[str, str] = {
     "seed": _COUNT_OR_ZERO,
     "data.validation_fraction": "(0, 1)",
+    "data.episodes_fraction": "(0, 1]",
+    "data.labelled_fraction": "(0, 1]",
     "data.time_limit": _COUNT_OR_ZERO,
     "model.segment_length": "[2, 64]",
     "model.width": "[8, inf)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,32 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.statistics import describe
 from m3pc_ray.trajectories.scores import normalised_score
 
+if TYPE_CHECKING:
+    from m3pc_ray.planning.plan import Plan
+
 Progress = Callable[[int, int, float], None]
 """Called after every step of the group: episodes finished, environment steps taken, mean return of the finished."""
+
+
+class Acting(Protocol):
+    """What playing episodes asks of an agent: `agent.Agent`, or `baselines.feedforward_agent.FeedforwardAgent`."""
+
+    action_low: npt.NDArray[np.float32]
+    action_high: npt.NDArray[np.float32]
+
+    def reset(self) -> None:
+        """Forget every episode."""
+
+    def plan(
+        self,
+        observations: npt.ArrayLike,
+        episode_start: bool | npt.ArrayLike | None = None,
+        deterministic: bool = True,
+        *,
+        rows: Sequence[int] | npt.NDArray[np.int64] | None = None,
+        streams: npt.ArrayLike | None = None,
+    ) -> Plan:
+        """Actions in (-1, 1), see `Agent.plan`."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +65,9 @@ class Episodes:
 
 
 def run_episodes(
-    agent: Agent, group: EnvironmentGroup, config: EvaluationConfig, progress: Progress | None = None
+    agent: Acting, group: EnvironmentGroup, config: EvaluationConfig, progress: Progress | None = None
 ) -> Episodes:
-    """Play `config.episodes` episodes with the agent's guide.
+    """Play `config.episodes` episodes with an agent.
 
     Episode i resets with `config.seed + i` and draws from random stream `config.seed + i`. A row whose episode ended
     takes the next unplayed one; when none is left it drops out, and the batch of planning requests shrinks.

@@ -125,11 +125,14 @@ class Pretraining:
         dtype: torch.dtype | None = None,
         order: str | None = None,
     ) -> None:
-        self.run, self.config, self.trajectories = run, config, trajectories
+        self.run, self.config = run, config
         self.order = order or resolve_order(config)
         self.updates_before = dict.fromkeys(PHASES, 0)
         train, validation = trajectories.split(config.data.validation_fraction, config.seed)
+        if config.data.episodes_fraction < 1.0:
+            train = trajectories = train.fraction(config.data.episodes_fraction, config.seed)
         # Statistics and prompts come from the whole data set: held-out episodes are for errors, not for scores.
+        self.trajectories = trajectories
         self.models = models or build_models(config, trajectories)
         models = self.models
         self.device = models.model.modality_embedding.device

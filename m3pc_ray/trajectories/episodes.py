@@ -252,6 +252,16 @@ class Trajectories:
         held_out = min(max(1, round(validation_fraction * self.num_episodes)), self.num_episodes - 1)
         return self.select(np.sort(order[held_out:])), self.select(np.sort(order[:held_out]))
 
+    def fraction(self, fraction: float, seed: int) -> Trajectories:
+        """That fraction of the episodes, one at least, in their old order: the first of a seeded shuffle.
+
+        With one seed a smaller fraction is part of a larger one. Raises UserError for a fraction outside (0, 1].
+        """
+        if not 0.0 < fraction <= 1.0:
+            raise UserError(f"the fraction of episodes is {fraction}; it must be above 0 and at most 1")
+        order = np.random.default_rng([seed, 4]).permutation(self.num_episodes)
+        return self.select(np.sort(order[: max(1, round(fraction * self.num_episodes))]))
+
 
 def write_json(path: Any, values: Any) -> None:
     """Write strict JSON (no NaN, no Infinity), readable by people."""
