@@ -111,10 +111,16 @@ class Agent:
 
     @classmethod
     def from_models(
-        cls, models: Models, planner: Guide | None = None, seed: int = 0, config: PlannerConfig | None = None
+        cls,
+        models: Models,
+        planner: Guide | None = None,
+        seed: int = 0,
+        config: PlannerConfig | None = None,
+        proposer: Models | None = None,
     ) -> Agent:
         """The agent of models in memory, with the run's planner settings or `config`; sees later weights updates only
-        through `agent.planner.load_weights`."""
+        through `agent.planner.load_weights`. `proposer`: other models that propose the actions, see
+        `training.pairing.paired_models`."""
         from m3pc_ray.planning.planner import ForwardPlanner
 
         settings = models.config.planner if config is None else config
@@ -129,6 +135,7 @@ class Agent:
                 models.config.critic.discount,
                 models.prompt,
                 device=str(next(models.model.parameters()).device),
+                proposer=None if proposer is None else proposer.model,
             ),
             observation_dim=models.model.observation_dim,
             action_low=models.action_low,

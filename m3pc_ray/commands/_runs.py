@@ -43,3 +43,23 @@ def load_for_acting(
     for planner in chosen:
         check_guide(planner, has_critic)
     return folder, models, chosen
+
+
+def load_proposer(
+    run: str, predicts: Models, overrides: Mapping[str, str], device: str | None
+) -> tuple[Models, Models]:
+    """(the predicting models with the units of the pair, the models of `run` that propose actions).
+
+    Units are measured on the data set that the predicting run names, unless `overrides` set them.
+    Raises UserError where the two cannot plan together or the data set is not there.
+    """
+    from m3pc_ray.training.assemble import load_models
+    from m3pc_ray.training.pairing import check_pair, paired_models
+    from m3pc_ray.training.pretraining import load_data
+    from m3pc_ray.training.run_folder import RunFolder
+
+    proposes = load_models(RunFolder.open(run), device=device)
+    if any(name.startswith("planner.utility_unit") for name in overrides):
+        check_pair(predicts, proposes)
+        return predicts, proposes
+    return paired_models(predicts, proposes, load_data(predicts.config)), proposes

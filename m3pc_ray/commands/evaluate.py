@@ -11,6 +11,8 @@ Plays the same episodes with each planner and prints raw returns and normalised 
   m3pc evaluate --run runs/hopper --planner none --planner return --planner critic --episodes 20
   m3pc evaluate --run runs/hopper --planner critic --planner.num_candidates 256 --json scores.json
 
+With --propose-from another run proposes the actions and --run predicts what they lead to.
+
 Without --planner, every planner that the run can do. Scores of the newest checkpoint with the run's own planner
 settings are also kept in RUN/summary.json, under "scores"."""
 
@@ -27,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=GUIDES,
         help="none: the BTM alone; return: M³PC-M; critic: M³PC-Q; repeatable",
     )
+    parser.add_argument("--propose-from", metavar="RUN", help="another run on the same data that proposes the actions")
     parser.add_argument("--episodes", type=int, help="episodes a planner (setting evaluation.episodes)")
     parser.add_argument("--seed", type=int, help="seed of the first episode (setting evaluation.seed)")
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="checkpoint to load (default: the newest)")
@@ -42,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from m3pc_ray.agent import Agent
     from m3pc_ray.commands._output import write_rows
-    from m3pc_ray.commands._runs import load_for_acting
+    from m3pc_ray.commands._runs import load_for_acting, load_proposer
     from m3pc_ray.configuration import given_overrides
     from m3pc_ray.evaluation.evaluate import evaluate_planners
     from m3pc_ray.evaluation.tables import evaluation_bars, score_table
@@ -52,14 +55,22 @@ def run(arguments: argparse.Namespace) -> int:
         if value is not None:
             overrides[name] = str(value)
     folder, models, planners = load_for_acting(arguments, overrides, arguments.planner)
-    agent = Agent.from_models(models, planners[0])
+    proposer = None
+    if arguments.propose_from:
+        models, proposer = load_proposer(arguments.propose_from, models, overrides, arguments.device)
+    agent = Agent.from_models(models, planners[0], proposer=proposer)
     console = Console()
     with evaluation_bars(console, planners, models.config.evaluation.episodes) as bars:
         rows = evaluate_planners(agent, planners, models.config.evaluation, progress=bars.__getitem__)
     console.print(score_table(rows))
+    if arguments.propose_from:
+        console.print(f"actions proposed by {arguments.propose_from}, predictions by {arguments.run}", highlight=False)
+        for row in rows:
+            row["propose_from"] = str(arguments.propose_from)
     if arguments.json:
         write_rows(arguments.json, rows)
     as_trained = not any(name.startswith("planner.") for name in overrides) and models.config.evaluation.deterministic
+    as_trained = as_trained and proposer is None
     if arguments.checkpoint is None and as_trained and rows[0]["score_mean"] is not None:
         folder.write_summary({"scores": {row["planner"]: row["score_mean"] for row in rows}})
     return 0

@@ -23,6 +23,7 @@ from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.engine import FastInference
 from m3pc_ray.planning.inference import Inference, Window
 from m3pc_ray.planning.oracle import PlainInference
+from m3pc_ray.planning.paired import PairedInference
 from m3pc_ray.planning.plan import Plan, PlanDetails, PlanRecord, merge_plans
 from m3pc_ray.planning.prompts import ReturnPrompt
 from m3pc_ray.planning.randomness import decision_noise
@@ -42,6 +43,7 @@ class ForwardPlanner:
         prompt: the returns that may be asked for.
         device: where to compute, such as `cpu`, `cuda` or `cuda:1`.
         inference: answers the model's two questions; None: what `config.engine` names, on `model`.
+        proposer: another model of the same sizes and statistics, for the RCBC pass; None: `model` proposes too.
 
     Raises:
         UserError: a setting is out of its range, or the guide needs a critic and there is none.
@@ -56,6 +58,7 @@ class ForwardPlanner:
         prompt: ReturnPrompt,
         device: torch.device | str = "cpu",
         inference: Inference | None = None,
+        proposer: TrajectoryModel | None = None,
     ) -> None:
         _check(config, model.config.segment_length)
         self.config, self.discount, self.prompt = config, discount, prompt
@@ -68,14 +71,15 @@ class ForwardPlanner:
         self._scorer: Scorer | None = self._critic
         if config.engine == "fast" and isinstance(self._critic, IQLCritic):
             self._scorer = FastScorer(self._critic, self.dtype)
-        self._inference: Inference
-        if inference is not None:
-            self._inference = inference
-        elif config.engine == "plain":
-            self._inference = PlainInference(model, self.device)
-        else:
-            self._inference = FastInference(model, self.dtype, self.device)
+        self._inference = self._make_inference(model) if inference is None else inference
+        if proposer is not None:
+            self._inference = PairedInference(self._make_inference(proposer), self._inference)
         self._guide_or_error(config.guide)
+
+    def _make_inference(self, model: TrajectoryModel) -> Inference:
+        if self.config.engine == "plain":
+            return PlainInference(model, self.device)
+        return FastInference(model, self.dtype, self.device)
 
     @property
     def model(self) -> TrajectoryModel:

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from m3pc_ray.environments.actions import to_model_range
+from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.training.assemble import Models
@@ -26,18 +27,22 @@ DECISIONS = 64
 """Decisions the spread is averaged over: a relative standard error of about 10 %."""
 
 
-def measure_utility_units(models: Models, trajectories: Trajectories, seed: int) -> dict[str, float]:
+def measure_utility_units(
+    models: Models, trajectories: Trajectories, seed: int, proposer: TrajectoryModel | None = None
+) -> dict[str, float]:
     """Mean over decisions of the standard deviation of utilities over candidates, to the configured power, by guide.
 
     Args:
         models: trained; `critic` is measured only where the critic has had updates.
         trajectories: states are drawn from its best episodes, uniformly over steps.
         seed: of that draw and of the candidates.
+        proposer: another model that the candidates come from; None: the same.
     """
     config = replace(models.config.planner, guide="return")
     critic = models.critic if models.critic_updates else None
     device = models.model.modality_embedding.device
-    planner = ForwardPlanner(models.model, critic, config, models.config.critic.discount, models.prompt, device)
+    discount = models.config.critic.discount
+    planner = ForwardPlanner(models.model, critic, config, discount, models.prompt, device, proposer=proposer)
     context = data_context(models, best_share(trajectories, BEST_SHARE), config.context_length, seed)
     units = {}
     for guide in ("return", "critic") if critic is not None else ("return",):
