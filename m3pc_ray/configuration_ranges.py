@@ -159,7 +159,10 @@ def _relations(config: RunConfig) -> Iterator[tuple[str, str]]:
     if masks.test_mask_fraction > 0 and sum(weights.values()) + of_patterns == 0:
         yield "masks.test_mask_fraction", f"above 0 needs one of {', '.join(weights)} above 0"
     if masks.test_mask_fraction == 0 and of_patterns > 0:
-        yield "masks.patterns", "weights above 0 need masks.test_mask_fraction above 0, or no group is trained with them"
+        yield (
+            "masks.patterns",
+            "weights above 0 need masks.test_mask_fraction above 0, or no group is trained with them",
+        )
     if planner.context_length >= model.segment_length:
         yield (
             "planner.context_length",

@@ -140,12 +140,16 @@ class MaskPattern:
         for name, steps in (*zip(MODALITIES, self.shown, strict=True), *zip(MODALITIES, self.asked_for, strict=True)):
             for step in _numbers(steps):
                 if step >= length:
-                    return f"{self.name}: {name}: step {step} is outside the window of {length} steps, 0 to {length - 1}"
+                    return (
+                        f"{self.name}: {name}: step {step} is outside the window of {length} steps, 0 to {length - 1}"
+                    )
         questions = 0
         for t in range(length):
             goals = [length - 1]
             if not _stack(self.shown, length, t, goals, "most").any():
-                return f"{self.name}: shows nothing at t = {t}; a mask must show a token at every t from 0 to {length - 1}"
+                return (
+                    f"{self.name}: shows nothing at t = {t}; a mask must show a token at every t from 0 to {length - 1}"
+                )
             questions += int((self.asked(length, t) & ~_stack(self.shown, length, t, goals, "least")).sum())
         if not questions:
             return f"{self.name}: asked: everything asked for is visible, at every t; ask for something hidden"
@@ -254,7 +258,7 @@ def _endpoint(text: str, wrong: UserError) -> Endpoint:
 def _random_share(described: Mapping[Any, Any], where: str) -> RandomShare:
     _check_keys(described, ("random", "of"), where)
     given = described.get("random")
-    shares = given if isinstance(given, list) else [given]
+    shares: list[Any] = given if isinstance(given, list) else [given]
     if not shares or not all(_is_number(share) and 0 <= share <= 1 for share in shares):
         raise UserError(f"{where}: random: must be a share in [0, 1] or a list of such, not {_shown(given)}")
     of = _steps(described.get("of", "all"), f"{where}: of")

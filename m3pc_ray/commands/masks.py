@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 SUMMARY = "draw mask patterns, built in and your own, and measure a run's errors under them"
 DESCRIPTION = """\
-Prints every mask as a grid of modalities by steps and draws the same as FOLDER/masks.png: what is visible, what is hidden,
-what is asked for. With --patterns those of a YAML file too (docs/masks.md), with --run those that the run was trained
-with, and the run's errors on held-out episodes in what each pattern asks for.
+Prints every mask as a grid of modalities by steps and draws the same as FOLDER/masks.png: what is visible, what is
+hidden, what is asked for. With --patterns those of a YAML file too (docs/masks.md), with --run those that the run was
+trained with, and the run's errors on held-out episodes in what each pattern asks for.
 
   m3pc masks
   m3pc masks --patterns mine.yaml --t 3 --out pictures
@@ -61,11 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seed < 0:
         raise UserError(f"--seed is {arguments.seed}; it counts from 0")
     models = load_for_acting(arguments, {}, None)[1] if arguments.run else None
-    length, context = arguments.segment_length or SEGMENT_LENGTH, CONTEXT_LENGTH
+    length, context = SEGMENT_LENGTH, CONTEXT_LENGTH
     if models is not None:
         length, context = models.config.model.segment_length, models.config.planner.context_length
         if arguments.segment_length not in (None, length):
             raise UserError(f"--segment-length is {arguments.segment_length}; the run's windows have {length} steps")
+    elif arguments.segment_length is not None:
+        length = arguments.segment_length
     if not 2 <= length <= 64:
         raise UserError(f"--segment-length is {length}; it must be in [2, 64]")
     at = min(context, length - 1)
@@ -121,7 +123,10 @@ def _drawings(
             panels.append(MaskPanel(visible, asked & ~visible, t, goals))
             described = {"pattern": pattern.name, "source": source, "about": pattern.about, "weight": pattern.weight}
             steps = {
-                key: {name: [int(step) for step in np.flatnonzero(row)] for name, row in zip(MODALITIES, mask, strict=True)}
+                key: {
+                    name: [int(step) for step in np.flatnonzero(row)]
+                    for name, row in zip(MODALITIES, mask, strict=True)
+                }
                 for key, mask in (("visible", visible), ("asked", asked & ~visible))
             }
             rows.append({"kind": "mask", **described, "segment_length": length, "t": t, **steps})

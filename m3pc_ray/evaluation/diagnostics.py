@@ -19,9 +19,9 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.branches import Branches, VisitedStates, run_branches, visit_states
 
 if TYPE_CHECKING:
-    from m3pc_ray.training.data import SegmentData
     from m3pc_ray.planning.plan import PlanDetails
     from m3pc_ray.training.assemble import Models
+    from m3pc_ray.training.data import SegmentData
     from m3pc_ray.trajectories.episodes import Trajectories
 
 FloatArray = npt.NDArray[np.floating[Any]]

@@ -186,8 +186,8 @@ def test_mask_probabilities(config: MaskConfig) -> NDArray[np.float64]:
 def draw_masks(rng: np.random.Generator, segment_length: int, config: MaskConfig) -> list[Mask]:
     """One mask for each mask group of a batch.
 
-    `config.groups * config.test_mask_fraction` of them are test-time masks, the user's patterns among them, at a uniform
-    step t (the fractional part decided by chance), the others random ones.
+    `config.groups * config.test_mask_fraction` of them are test-time masks, the user's patterns among them, at a
+    uniform step t (the fractional part decided by chance), the others random ones.
     """
     expected = config.groups * config.test_mask_fraction
     num_test = int(expected) + int(rng.random() < expected - int(expected))

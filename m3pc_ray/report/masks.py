@@ -83,8 +83,8 @@ def mask_text(drawing: MaskDrawing, modalities: Sequence[str]) -> Text:
 
 def legend_text() -> str:
     """What the signs of `mask_text` mean."""
-    visible, asked = _CELL_SIGNS[VISIBLE], _CELL_SIGNS[ASKED]
-    return f"{visible} visible   {_GOAL_SIGN} a goal, visible   {asked} hidden and asked for   {_CELL_SIGNS[HIDDEN]} hidden"
+    hidden, visible, asked = _CELL_SIGNS
+    return f"{visible} visible   {_GOAL_SIGN} a goal, visible   {asked} hidden and asked for   {hidden} hidden"
 
 
 def mask_figure(drawings: Sequence[MaskDrawing], modalities: Sequence[str], path: str | Path) -> Path:
@@ -113,7 +113,13 @@ def mask_figure(drawings: Sequence[MaskDrawing], modalities: Sequence[str], path
                 axes.set_yticks(np.arange(len(modalities)), modalities if axes is row[0] else [""] * len(modalities))
             row[0].set_title(rf"$\bf{{{_math(drawing.name)}}}$", loc="left", pad=16, color=_INK, fontsize=9.5)
             about = row[0].annotate(
-                drawing.about, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", color=_INK, fontsize=8
+                drawing.about,
+                (0, 1),
+                (0, 4),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                color=_INK,
+                fontsize=8,
             )
             about.set_in_layout(False)  # it runs on over the panels beside it
         _legend(panels[0])
@@ -146,13 +152,20 @@ def _draw(axes: Axes, panel: MaskPanel) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    edges = {"edgecolor": "white"}
     handles = [
-        Patch(facecolor=CELL_COLOURS[VISIBLE], label="visible", **edges),
-        Line2D([], [], marker="*", markersize=9, markerfacecolor="white", markeredgecolor=CELL_COLOURS[VISIBLE],
-               linestyle="", label="a goal, visible"),  # fmt: skip
-        Patch(facecolor=CELL_COLOURS[ASKED], label="? hidden and asked for", **edges),
-        Patch(facecolor=CELL_COLOURS[HIDDEN], label="hidden", **edges),
+        Patch(facecolor=CELL_COLOURS[VISIBLE], label="visible", edgecolor="white"),
+        Line2D(
+            [],
+            [],
+            marker="*",
+            markersize=9,
+            markerfacecolor="white",
+            markeredgecolor=CELL_COLOURS[VISIBLE],
+            linestyle="",
+            label="a goal, visible",
+        ),  # fmt: skip
+        Patch(facecolor=CELL_COLOURS[ASKED], label="? hidden and asked for", edgecolor="white"),
+        Patch(facecolor=CELL_COLOURS[HIDDEN], label="hidden", edgecolor="white"),
         Patch(facecolor="white", edgecolor="black", label="t, the current step"),
     ]
     axes.get_figure(root=True).legend(handles=handles, loc="outside upper center", ncols=5, columnspacing=1.4)  # type: ignore[union-attr]
