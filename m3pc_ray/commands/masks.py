@@ -80,13 +80,14 @@ def run(arguments: argparse.Namespace) -> int:
         sources.append(("run", models.config.masks.patterns))
     if arguments.patterns:
         sources.append((arguments.patterns, read_patterns_file(arguments.patterns)))
-    patterns: list[tuple[str, MaskPattern]] = []
+    found: dict[str, tuple[str, MaskPattern]] = {}  # a later source's pattern takes the place of one of the same name
     for source, tree in sources:
         for pattern in parse_patterns(tree, source).values():
             problem = pattern.problem(length)
             if problem and source != "built in":
                 raise UserError(f"{source}: {problem}")
-            patterns.append((source, pattern))
+            found[pattern.name] = (source, pattern)
+    patterns = list(found.values())
 
     drawn_at = list(dict.fromkeys(arguments.t or sorted({0, at, max(0, length - 2)})))
     drawings, rows = _drawings(patterns, length, drawn_at, arguments.seed)
