@@ -8,10 +8,12 @@ its help text, on the command line too.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Guide = Literal["none", "return", "critic"]
+PatternDefinitions = dict[str, Any]
+"""Mask patterns as YAML gives them, by name; `m3pc_ray.mask_patterns` reads them."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ class MaskConfig:
     """Share of the single goal mask, with the history or without it (the baseline of backward planning)."""
     behaviour_cloning_weight: float = 0.1
     """Share of the behaviour-cloning mask."""
+    patterns: PatternDefinitions = field(default_factory=dict)
+    """Your own mask patterns, each with its share (docs/masks.md): a YAML file of them, or the patterns themselves. A
+    run keeps the patterns, not the file's name. none: no patterns."""
 
 
 @dataclass(frozen=True)
