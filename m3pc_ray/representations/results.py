@@ -54,10 +54,10 @@ class StudyFolder:
 
     def rows(self, cell: Cell) -> list[dict[str, Any]]:
         """A finished cell's rows; none where it is not finished. Raises UserError for a damaged file."""
-        rows = self.partial_rows(cell)
+        rows = self._read(cell)
         return rows if rows and rows[-1].get("updates") == self.updates else []
 
-    def partial_rows(self, cell: Cell) -> list[dict[str, Any]]:
+    def _read(self, cell: Cell) -> list[dict[str, Any]]:
         """The rows there are. A last line that was cut off is passed over; other damage raises UserError."""
         path = self.file(cell)
         if not path.exists():
