@@ -55,6 +55,7 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path
             means = [np.mean([row[f"{measure}_mean"] for row in own if row["updates"] == at]) for at in updates]
             marker = "o" if len(updates) == 1 else None
             axes.plot(updates, means, color=colour, linewidth=1.8, label=label, marker=marker)
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         axes.set_xlabel("updates of TD3+BC's critic" if _cloned(rows) else "updates of TD3's critic")
         axes.set_ylabel("normalised score" if measure == "score" else "return")
         number = len({row["seed"] for row in rows})
