@@ -167,7 +167,8 @@ def acting_rows(
     models, length = measured.models, measured.models.model.config.segment_length
     episodes = EvaluationConfig(episodes=config.episodes, seed=config.seed)
     true = windows.array("actions")[:, t]
-    plain = described("mlp_error", squared_errors(cloned.network.predict(windows.states[:, t]), true), windows.episodes)
+    guess = cloned.network.predict(windows.states[:, t])
+    plain = described("mlp_error", squared_errors(guess, true), windows.episodes)
     plain |= described(
         "mean_action_error", squared_errors(np.broadcast_to(mean_action, true.shape), true), windows.episodes
     )

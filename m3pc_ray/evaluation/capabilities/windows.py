@@ -99,7 +99,7 @@ def predict(model: TrajectoryModel, windows: Windows, mask: Mask) -> Prediction:
 
 
 def squared_errors(predicted: Tensor | FloatArray, true: FloatArray) -> FloatArray:
-    """(B,) mean over all further axes of the squared difference, float64."""
+    """(B,) mean over all further axes of the squared difference, float64; `predicted` broadcasts against `true`."""
     values = predicted.cpu().numpy() if isinstance(predicted, torch.Tensor) else np.asarray(predicted)
     squared = np.square(values.astype(np.float64) - true)
     return squared.reshape(len(squared), -1).mean(axis=1)
