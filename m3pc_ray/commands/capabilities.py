@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(table)
     for remark in remarks(rows):
         console.print(remark, highlight=False, soft_wrap=True)
-    for path in draw_capabilities(rows, out, more["run"]):
+    for path in draw_capabilities(rows, out, str(more["run"])):
         console.print(str(path), highlight=False, soft_wrap=True)
     return 0
 

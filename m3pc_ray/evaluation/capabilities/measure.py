@@ -103,7 +103,7 @@ def measure(measured: Measured, config: CapabilitiesConfig, watch: Watch) -> lis
     watch("errors on held-out windows", 0.0)
     metadata = measured.learned.metadata
     actions = to_model_range(measured.learned.actions, metadata.action_low, metadata.action_high)
-    mean_action = np.nanmean(actions, axis=0, dtype=np.float64)
+    mean_action = actions[np.isfinite(actions).all(axis=1)].astype(np.float64).mean(axis=0)
     rows = forward_dynamics_rows(models, windows, networks["dynamics"], t, facts["dynamics"])
     watch("errors on held-out windows", 0.6)
     inverse = networks["inverse_dynamics"]

@@ -10,13 +10,14 @@ import numpy.typing as npt
 import torch
 
 from m3pc_ray.errors import UserError
+from m3pc_ray.model.network import Prediction
 from m3pc_ray.training.data import SegmentData
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from m3pc_ray.model.masks import Mask
-    from m3pc_ray.model.network import Prediction, TrajectoryModel
+    from m3pc_ray.model.network import TrajectoryModel
     from m3pc_ray.training.assemble import Models
     from m3pc_ray.trajectories.episodes import Trajectories
 
@@ -84,8 +85,6 @@ def sample_windows(models: Models, trajectories: Trajectories, count: int, seed:
 @torch.no_grad()
 def predict(model: TrajectoryModel, windows: Windows, mask: Mask) -> Prediction:
     """What the model says of every token of the windows behind a mask, float32, in evaluation mode."""
-    from m3pc_ray.model.network import Prediction
-
     was_training = model.training
     model.eval()
     parts = []
@@ -94,8 +93,14 @@ def predict(model: TrajectoryModel, windows: Windows, mask: Mask) -> Prediction:
         tokens = {name: values[part] for name, values in windows.tokens.items()}
         parts.append(model(tokens, mask, None if windows.exists is None else windows.exists[part]))
     model.train(was_training)
-    names = ("states", "returns", "rewards", "action_mean", "action_log_std")
-    return Prediction(*(torch.cat([getattr(part, name) for part in parts]) for name in names), parts[0].action_clip)
+    return Prediction(
+        states=torch.cat([part.states for part in parts]),
+        returns=torch.cat([part.returns for part in parts]),
+        rewards=torch.cat([part.rewards for part in parts]),
+        action_mean=torch.cat([part.action_mean for part in parts]),
+        action_log_std=torch.cat([part.action_log_std for part in parts]),
+        action_clip=parts[0].action_clip,
+    )
 
 
 def squared_errors(predicted: Tensor | FloatArray, true: FloatArray) -> FloatArray:

@@ -13,6 +13,7 @@ from m3pc_ray.baselines.mlp import MLPConfig, Training
 from m3pc_ray.cli import main
 from m3pc_ray.evaluation.capabilities import fitted
 from m3pc_ray.evaluation.capabilities.tables import remarks
+from m3pc_ray.report import capabilities
 from m3pc_ray.report.capabilities import summary_bars
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.store import write_store
@@ -73,6 +74,7 @@ def test_rows_figures_and_kept_baselines(
         raise AssertionError("trained again")
 
     monkeypatch.setattr(fitted, "FITS", dict.fromkeys(fitted.FITS, never))
+    monkeypatch.setattr(capabilities, "draw_capabilities", lambda *_: [])  # the same rows, and drawing takes seconds
     assert main(command(run, "--json", str(target))) == 0
     assert json.loads(target.read_text()) == result, "a second call gives the same, bit for bit"
 
