@@ -201,7 +201,9 @@ def _draw_summary(axes: Axes, rows: Sequence[Row], run: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("model's squared error / baseline's (left of 1: the model is better)")
-    axes.set_title(f"{run}: one model in its roles", loc="left")
+    shares = [row["mlp_budget_fraction"] for row in rows if "mlp_budget_fraction" in row]
+    short = f" (quick: the MLPs had {min(shares):.0%} of its steps)" if shares and min(shares) < 1 else ""
+    axes.set_title(f"{run}: one model in its roles{short}", loc="left")
 
 
 def summary_bars(rows: Sequence[Row]) -> list[tuple[str, str, float]]:

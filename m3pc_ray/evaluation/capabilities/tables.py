@@ -32,6 +32,9 @@ BASELINES = {
 }
 """Baselines' errors in rows, the strongest first."""
 
+SMALLEST_PLAIN = 5e-4
+"""Errors below it are printed with an exponent: four decimals would leave one digit."""
+
 
 @contextmanager
 def watching(console: Console) -> Iterator[Watch]:
@@ -212,9 +215,11 @@ def _calibration(rows: Sequence[Row]) -> Table:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value >= SMALLEST_PLAIN else f"{value:.1e}"
 
 
 def _with_error(row: Row, name: str) -> str:
     error = row.get(f"{name}_sem")
-    return _number(row[name]) + ("" if error is None else f" ± {error:.4f}")
+    return _number(row[name]) + ("" if error is None else f" ± {_number(error)}")
