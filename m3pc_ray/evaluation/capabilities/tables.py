@@ -35,6 +35,9 @@ BASELINES = {
 SMALLEST_PLAIN = 5e-4
 """Errors below it are printed with an exponent: four decimals would leave one digit."""
 
+WORTH_SAYING = 1.05
+"""Ratio of errors up to which the model counts as no worse than a baseline in the remarks."""
+
 
 @contextmanager
 def watching(console: Console) -> Iterator[Watch]:
@@ -63,7 +66,7 @@ def capability_tables(rows: Sequence[Row]) -> list[Table]:
 def remarks(rows: Sequence[Row]) -> list[str]:
     """Where the model is no better than a baseline, and what an equal budget meant; one line each."""
     lines = []
-    ahead = [row for row in _of(rows, "forward_dynamics") if row["mlp_error"] < row["error"]]
+    ahead = [row for row in _of(rows, "forward_dynamics") if row["error"] > WORTH_SAYING * row["mlp_error"]]
     if ahead:
         steps = ", ".join(str(row["steps_ahead"]) for row in ahead)
         ratios = [row["error"] / row["mlp_error"] for row in ahead]
@@ -73,14 +76,16 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         name = NAMES.get(row["capability"])
         baseline = strongest_baseline(row) if name else None
-        if baseline is not None and row[baseline] < row["error"]:
+        if baseline is not None and row["error"] > WORTH_SAYING * row[baseline]:
             times = row["error"] / row[baseline]
             article = "the " if baseline == "mlp_error" else ""
             lines.append(
                 f"worse than {article}{BASELINES[baseline]}: {name}{_mask_note(row)} ({times:.1f} times the error)"
             )
     for row in _of(rows, "behaviour_cloning") + _of(rows, "return_conditioned"):
-        if row["return_mean"] + row["return_sem"] < row["mlp_return_mean"] - row["mlp_return_sem"]:
+        missing = row["mlp_return_mean"] - row["return_mean"]
+        least = row["return_sem"] + row["mlp_return_sem"], (WORTH_SAYING - 1.0) * abs(row["data_return_mean"])
+        if missing > max(least):
             lines.append(
                 f"earns less than the MLP clone: {NAMES[row['capability']]} ({row['return_mean']:.0f} against "
                 f"{row['mlp_return_mean']:.0f})"

@@ -123,6 +123,13 @@ def test_remarks_name_what_is_worse() -> None:
     assert said[0] == "worse than the MLP: forward dynamics 1 ahead (2.0 to 2.0 times)"
     assert "path, 3 steps (3.0" in said[1]
     assert remarks([dynamics[1]]) == []
+    played = {"capability": "behaviour_cloning", "mask": "behaviour_cloning", "error": 0.102, "mlp_error": 0.1}
+    played |= {"return_mean": 90.0, "return_sem": 1.0, "mlp_return_mean": 100.0, "mlp_return_sem": 1.0}
+    assert remarks([played | {"data_return_mean": 80.0}]) == [
+        "earns less than the MLP clone: behaviour cloning (90 against 100)"
+    ]
+    assert remarks([played | {"data_return_mean": 80.0, "mlp_return_sem": 9.5}]) == [], "within the uncertainty"
+    assert remarks([played | {"data_return_mean": 800.0}]) == [], "next to nothing on this task"
     assert summary_bars(rows)[-1] == ("states between, 3 steps", "straight line", pytest.approx(3.0))
 
 
