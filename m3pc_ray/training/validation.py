@@ -26,8 +26,8 @@ def validation_errors(
         `action_error/<mask>` at step t (return-conditioned, inverse-dynamics, goal and cloning masks);
         `states_error/<k>_ahead` and `rewards_error` (forward-dynamics mask); `returns_error` at t and
         `rewards_error/reward_prediction` (reward-prediction mask); `states_error/inpainting` between t and the last
-        step; `negative_log_likelihood` and `entropy` of the action at t (return-conditioned mask). An error is over what
-        the data holds: missing actions, rewards and returns do not count, and where all are missing there is no entry.
+        step; `negative_log_likelihood` and `entropy` of the action at t (return-conditioned mask). An error is over
+        what the data holds: missing actions, rewards and returns do not count; where all are, there is no entry.
     """
     rows, valid = data.index.sample(np.random.default_rng([seed, 7]), min(VALIDATION_SEGMENTS, data.index.num_segments))
     whole = valid.all(axis=1)
@@ -43,7 +43,7 @@ def validation_errors(
         return model(tokens, make_test_mask(name, length, t), exists, dtype)
 
     def record(name: str, values: torch.Tensor, modality: int, steps: int | slice) -> None:
-        """The mean of values (segments, ...) at `steps` over what the data holds of the modality, if that is anything."""
+        """The mean of values (segments, ...) at `steps` over what the data holds of the modality, where it does."""
         if exists is not None:
             values = values[exists[:, modality, steps]]
         if len(values):
