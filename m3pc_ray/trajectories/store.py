@@ -249,9 +249,9 @@ def _read_table(path: Path) -> pa.Table:
         raise UserError(f"{path}: no readable Parquet file ({reason})") from error
 
 
-def _nulls(known: Known) -> pa.Array | None:
+def _nulls(known: Known) -> Known:
     """(steps,) True where Arrow shall put a null."""
-    return None if known is None else pa.array(~known)
+    return None if known is None else ~known
 
 
 def _known(table: pa.Table, name: str, described: dict[str, Any]) -> Known:
@@ -265,7 +265,8 @@ def _lists(values: NDArray[np.float32], known: Known = None) -> pa.ListArray:
     """(rows, size) as a list column, null where unknown, without a copy of the numbers."""
     rows, size = values.shape
     offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(size))
-    return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1)), type=_LIST, mask=_nulls(known))
+    nulls = None if known is None else pa.array(_nulls(known))
+    return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1)), type=_LIST, mask=nulls)
 
 
 def _array(source: str, table: pa.Table, name: str, known: Known = None) -> pa.Array:
