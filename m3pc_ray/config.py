@@ -31,7 +31,7 @@ class DataConfig:
     statistics and asked returns come from these episodes alone."""
     labelled_fraction: float = 1.0
     """Fraction of those episodes that keep their actions, one at least, the first of the same shuffle; of the others
-    only states, rewards and returns are learnt from."""
+    only states, rewards and returns are learnt from, and the critic and a replay leave them out."""
     return_scale: Literal["average", "sum"] = "average"
     """What a returns-to-go token holds: reward per remaining step of the time limit, or the plain sum."""
     time_limit: int = 0

@@ -27,6 +27,7 @@ from m3pc_ray.training.checkpoints import (
     save_checkpoint,
 )
 from m3pc_ray.training.data import SegmentData, TransitionData
+from m3pc_ray.training.data_parts import data_parts
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.metrics import MetricLogger
 from m3pc_ray.training.pacing import Pace
@@ -109,7 +110,7 @@ class Pretraining:
     Args:
         run: where metrics and checkpoints go.
         config: the run's settings.
-        trajectories: the data set; episodes are split into training and validation by `config.seed`.
+        trajectories: the data set, of which `data_parts` says what is learnt from which episodes.
         models: what to train; None: new ones.
         taken: the component of `models` that came from another run.
         dtype: of the matrix products; None: what `pretrain.precision` says.
@@ -129,12 +130,9 @@ class Pretraining:
         self.run, self.config = run, config
         self.order = order or resolve_order(config)
         self.updates_before = dict.fromkeys(PHASES, 0)
-        train, validation = trajectories.split(config.data.validation_fraction, config.seed)
-        if config.data.episodes_fraction < 1.0:
-            train = trajectories = train.fraction(config.data.episodes_fraction, config.seed)
-        # Statistics and prompts come from the whole data set: held-out episodes are for errors, not for scores.
-        self.trajectories = trajectories
-        self.models = models or build_models(config, trajectories)
+        parts = data_parts(trajectories, config)
+        self.transition_episodes = parts.transitions
+        self.models = models or build_models(config, parts.described)
         models = self.models
         self.device = models.model.modality_embedding.device
         self.dtype = dtype or resolve_precision(config.pretrain.precision, self.device)
@@ -144,8 +142,8 @@ class Pretraining:
             scale, length = config.data.return_scale, config.model.segment_length
             return SegmentData(part, models.statistics, scale, models.time_limit, length, *bounds, self.device)
 
-        self.segments, self.validation = segments(train), segments(validation)
-        self.transitions = TransitionData(trajectories, *bounds, self.device)
+        self.segments, self.validation = segments(parts.train), segments(parts.validation)
+        self.transitions = TransitionData(parts.transitions, *bounds, self.device)
         self.btm_trainer = BTMTrainer(models.model, config.pretrain, config.masks, self.dtype, config.seed)
         self.critic_trainer = IQLTrainer(models.critic, config.critic, self.dtype)
         self.segment_rng = np.random.default_rng([config.seed, 2])
@@ -216,7 +214,7 @@ class Pretraining:
     def _measure_utility_units(self) -> None:
         """Writes the units of the planner's softmax into the run's configuration, where every planner finds them."""
         models = replace(self.models, critic_updates=self._updates()["critic_updates"])
-        units = measure_utility_units(models, self.trajectories, self.config.seed)
+        units = measure_utility_units(models, self.transition_episodes, self.config.seed)
         settings = {f"planner.utility_unit_{guide}": unit for guide, unit in units.items()}
         self.run.write_config(with_settings(self.config, settings))
 
