@@ -78,9 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from m3pc_ray.commands._output import write_rows
     from m3pc_ray.commands._runs import load_for_acting
+    from m3pc_ray.evaluation.held_out import split_of_run
     from m3pc_ray.report.representations import learning_curves
     from m3pc_ray.representations.results import StudyFolder
-    from m3pc_ray.representations.study import training_episodes
     from m3pc_ray.representations.tables import study_table
     from m3pc_ray.training.pretraining import load_data
     from m3pc_ray.training.run_folder import RunFolder
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json and Path(arguments.json).expanduser().is_dir():
         raise UserError(f"--json {arguments.json}: is a folder; name a file")
     _, models, _ = load_for_acting(arguments, {}, ["none"])
-    trajectories = training_episodes(models, load_data(models.config))
+    trajectories, _ = split_of_run(models, load_data(models.config))
     out = Path(arguments.out or Path(arguments.run) / "representations").expanduser()
     console = Console()
     study = StudyFolder(out, _facts(arguments, settings, models, trajectories))

@@ -50,15 +50,6 @@ class StudySettings:
         return points if points and points[-1] == self.updates else [*points, self.updates]
 
 
-def training_episodes(models: Models, trajectories: Trajectories) -> Trajectories:
-    """Those that the run's trajectory model was trained on."""
-    config = models.config
-    train, _ = trajectories.split(config.data.validation_fraction, config.seed)
-    if config.data.episodes_fraction < 1.0:
-        train = train.fraction(config.data.episodes_fraction, config.seed)
-    return train
-
-
 def train_cell(
     models: Models,
     trajectories: Trajectories,

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from m3pc_ray.config import DataConfig
 from m3pc_ray.errors import UserError
 from m3pc_ray.representations import study
 from m3pc_ray.representations.features import VARIANTS
-from m3pc_ray.representations.study import StudySettings, train_cell, training_episodes
+from m3pc_ray.representations.study import StudySettings, train_cell
 from m3pc_ray.representations.tables import study_table
 from m3pc_ray.representations.td3 import TD3BC, TD3Config
 from m3pc_ray.training.assemble import Models, load_models
@@ -77,17 +76,6 @@ def test_the_learner_sees_standardised_transitions_with_their_features(
         assert batch["terminated"][row] == float(ended[at])
         after = batch["next_observations"][row].numpy() * models.statistics.states_std + models.statistics.states_mean
         assert np.allclose(after, following[at], atol=1e-4)
-
-
-def test_training_episodes_are_those_of_the_runs_model(models: Models, episodes: Trajectories) -> None:
-    train, held_out = episodes.split(models.config.data.validation_fraction, models.config.seed)
-    assert training_episodes(models, episodes).num_steps == train.num_steps < episodes.num_steps
-    assert held_out.num_steps > 0
-    half = dataclasses.replace(
-        models,
-        config=dataclasses.replace(models.config, data=DataConfig(validation_fraction=0.25, episodes_fraction=0.5)),
-    )
-    assert training_episodes(half, episodes).num_steps == train.fraction(0.5, models.config.seed).num_steps
 
 
 def test_divergence_is_an_error_that_names_the_cell(models: Models, episodes: Trajectories) -> None:

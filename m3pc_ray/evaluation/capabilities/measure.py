@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from m3pc_ray.agent import Agent
+from m3pc_ray.baselines.logged_actions import logged_actions
 from m3pc_ray.baselines.mlp import Training
 from m3pc_ray.config import EvaluationConfig
-from m3pc_ray.environments.actions import to_model_range
 from m3pc_ray.evaluation.capabilities.acting import (
     asked_returns,
     cloned_row,
@@ -101,9 +101,7 @@ def measure(measured: Measured, config: CapabilitiesConfig, watch: Watch) -> lis
     fitted, facts = fit_baselines(measured, config, watch)
     networks = {name: baseline.network for name, baseline in fitted.items()}
     watch("errors on held-out windows", 0.0)
-    metadata = measured.learned.metadata
-    actions = to_model_range(measured.learned.actions, metadata.action_low, metadata.action_high)
-    mean_action = actions[np.isfinite(actions).all(axis=1)].astype(np.float64).mean(axis=0)
+    mean_action = np.nanmean(logged_actions(measured.learned).astype(np.float64), axis=0)
     rows = forward_dynamics_rows(models, windows, networks["dynamics"], t, facts["dynamics"])
     watch("errors on held-out windows", 0.6)
     inverse = networks["inverse_dynamics"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from m3pc_ray.model.network import TrajectoryModel
     from m3pc_ray.training.assemble import Models
     from m3pc_ray.trajectories.episodes import Trajectories
+from m3pc_ray.trajectories.validity import both
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -58,7 +59,8 @@ class Windows:
 def sample_windows(models: Models, trajectories: Trajectories, count: int, seed: int) -> Windows:
     """`count` different windows (all of them where there are fewer), the same ones for the same seed.
 
-    Raises UserError where no episode is as long as a window.
+    Windows that lack an action or a reward are left out. Raises UserError where none is left, or no episode is as long
+    as a window.
     """
     length = models.model.config.segment_length
     data = SegmentData(
@@ -74,6 +76,11 @@ def sample_windows(models: Models, trajectories: Trajectories, count: int, seed:
     whole = np.flatnonzero(data.index.lasts - data.index.starts >= length - 1)
     if not len(whole):
         raise UserError(f"{trajectories.metadata.name}: no held-out episode has the {length} steps of a window")
+    known = both(trajectories.actions_known, trajectories.rewards_known)
+    if known is not None:
+        whole = whole[known[data.index.rows(whole)[0]].all(axis=1)]
+        if not len(whole):
+            raise UserError(f"{trajectories.metadata.name}: no held-out window holds all its actions and rewards")
     if len(whole) > count:
         whole = np.sort(np.random.default_rng([seed, 12]).choice(whole, count, replace=False))
     rows, valid = data.index.rows(whole)
