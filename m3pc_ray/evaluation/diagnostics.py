@@ -17,6 +17,7 @@ from m3pc_ray.agent import Agent
 from m3pc_ray.config import Guide, RunConfig
 from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.branches import Branches, VisitedStates, run_branches, visit_states
+from m3pc_ray.evaluation.held_out import check_sizes, is_data_of_run, split_of_run
 
 if TYPE_CHECKING:
     from m3pc_ray.planning.plan import PlanDetails
@@ -293,14 +294,9 @@ def mask_errors(models: Models, trajectories: Trajectories) -> list[dict[str, An
     from m3pc_ray.training.validation import validation_errors
 
     config: RunConfig = models.config
-    for name, expected, found in (
-        ("observation", models.model.observation_dim, trajectories.observation_dim),
-        ("action", models.model.action_dim, trajectories.action_dim),
-    ):
-        if expected != found:
-            raise UserError(f"{trajectories.metadata.name}: {name} size is {found}; the run was trained on {expected}")
-    if trajectories.metadata.name == models.metadata.name and config.data.validation_fraction > 0:
-        _, trajectories = trajectories.split(config.data.validation_fraction, config.seed)
+    check_sizes(models, trajectories)
+    if is_data_of_run(models, trajectories) and config.data.validation_fraction > 0:
+        _, trajectories = split_of_run(models, trajectories)
     length = models.model.config.segment_length
     data = SegmentData(
         trajectories,

@@ -1,0 +1,39 @@
+"""Forward dynamics by an MLP: the change of state and the reward, from state and action; several steps by feeding back
+what it predicted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from m3pc_ray.baselines.mlp import MLP, FloatArray, Progress, TrainedMLP, Training, train_mlp
+from m3pc_ray.environments.actions import to_model_range
+from m3pc_ray.trajectories.episodes import Trajectories
+
+
+def fit_dynamics(trajectories: Trajectories, training: Training, progress: Progress | None = None) -> TrainedMLP:
+    """The network, (observation, action in (-1, 1)) to (change of observation, reward), raw units, least squares.
+
+    Every dimension counts in units of the variance of its change, so that slow ones are learned as well as fast ones.
+    Raises UserError where no step has an action and a known successor.
+    """
+    metadata = trajectories.metadata
+    actions = to_model_range(trajectories.actions, metadata.action_low, metadata.action_high)
+    change = trajectories.next_observations() - trajectories.observations
+    inputs = np.concatenate([trajectories.observations, actions], axis=1)
+    targets = np.concatenate([change, trajectories.rewards[:, None]], axis=1)
+    return train_mlp(inputs, targets, training, progress=progress)
+
+
+def roll_out(network: MLP, states: FloatArray, actions: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """What a network of `fit_dynamics` says of actions (B, k, action_dim) from states (B, observation_dim), raw units.
+
+    Returns:
+        states after 1..k steps (B, k, observation_dim), each from the one predicted before; rewards (B, k).
+    """
+    predicted, rewards = [], []
+    for step in range(actions.shape[1]):
+        outputs = network.predict(np.concatenate([states, actions[:, step]], axis=1))
+        states = states + outputs[:, :-1]
+        predicted.append(states)
+        rewards.append(outputs[:, -1])
+    return np.stack(predicted, axis=1), np.stack(rewards, axis=1)
