@@ -57,6 +57,15 @@ def load_data(config: RunConfig) -> Trajectories:
     return load(config.data.dataset, config.data.environment, config.data.folder)
 
 
+def known_episodes(config: RunConfig, trajectories: Trajectories) -> Trajectories:
+    """Those that statistics and asked returns come from, so that models are built on them: all, held-out ones too, or
+    with `data.episodes_fraction` below 1 only those that are learnt from."""
+    if config.data.episodes_fraction >= 1.0:
+        return trajectories
+    train, _ = trajectories.split(config.data.validation_fraction, config.seed)
+    return train.fraction(config.data.episodes_fraction, config.seed)
+
+
 def resolve_order(config: RunConfig) -> str:
     """`side_by_side` or `in_turn`: how this machine trains critic and model."""
     if config.pretrain.components != "both":
@@ -86,10 +95,13 @@ def take_component(source: RunFolder, config: RunConfig, models: Models) -> Take
         raise UserError("--start-from needs --pretrain.components btm or critic: the other one is taken from that run")
     tensors, state = load_checkpoint(source)
     theirs = source.config()
-    scale, their_scale = config.data.return_scale, theirs.data.return_scale
-    if state["models"]["statistics"] != models.statistics.to_dict() or scale != their_scale:
-        raise UserError(f"{source.path}: trained on other data than {config.data.dataset} (or another return_scale)")
     phase = "btm" if config.pretrain.components == "critic" else "critic"
+    statistics, their_statistics = models.statistics.to_dict(), state["models"]["statistics"]
+    # A critic sees rewards as they are and no returns-to-go: of the statistics only the states' matter to it.
+    compared = list(statistics) if phase == "btm" else ["states_mean", "states_std"]
+    other_scale = phase == "btm" and config.data.return_scale != theirs.data.return_scale
+    if other_scale or any(statistics[name] != their_statistics[name] for name in compared):
+        raise UserError(f"{source.path}: trained on other data than {config.data.dataset} (or another return_scale)")
     same = theirs.model == config.model if phase == "btm" else theirs.critic.hidden_width == config.critic.hidden_width
     if not same:
         raise UserError(
@@ -109,7 +121,7 @@ class Pretraining:
         run: where metrics and checkpoints go.
         config: the run's settings.
         trajectories: the data set; episodes are split into training and validation by `config.seed`.
-        models: what to train; None: new ones.
+        models: what to train, built on `known_episodes`; None: new ones.
         taken: the component of `models` that came from another run.
         dtype: of the matrix products; None: what `pretrain.precision` says.
         order: `side_by_side` or `in_turn`; None: what `pretrain.order` says for this machine.
@@ -130,9 +142,8 @@ class Pretraining:
         self.updates_before = dict.fromkeys(PHASES, 0)
         train, validation = trajectories.split(config.data.validation_fraction, config.seed)
         if config.data.episodes_fraction < 1.0:
-            train = trajectories = train.fraction(config.data.episodes_fraction, config.seed)
-        # Statistics and prompts come from the whole data set: held-out episodes are for errors, not for scores.
-        self.trajectories = trajectories
+            train = train.fraction(config.data.episodes_fraction, config.seed)
+        self.trajectories = trajectories = known_episodes(config, trajectories)
         self.models = models or build_models(config, trajectories)
         models = self.models
         self.device = models.model.modality_embedding.device
