@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     from m3pc_ray.configuration import given_overrides, load_config, with_settings
     from m3pc_ray.errors import UserError
     from m3pc_ray.training.assemble import build_models
-    from m3pc_ray.training.pretraining import Pretraining, known_episodes, load_data, take_component
+    from m3pc_ray.training.data_parts import data_parts
+    from m3pc_ray.training.pretraining import Pretraining, load_data, take_component
     from m3pc_ray.training.progress import train_with_progress
     from m3pc_ray.training.run_folder import RunFolder
     from m3pc_ray.trajectories.resolve import absolute
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     # A later resume or finetuning may start in another folder.
     config = with_settings(config, {"data.dataset": absolute(config.data.dataset)})
     trajectories = load_data(config)
-    models = build_models(config, known_episodes(config, trajectories))
+    models = build_models(config, data_parts(trajectories, config).described)
     taken = take_component(RunFolder.open(arguments.start_from), config, models) if arguments.start_from else None
     folder = RunFolder.create(arguments.out, config, "pretrain", overwrite=arguments.overwrite)
     with folder.exclusive():

@@ -19,15 +19,15 @@ from m3pc_ray.environments.make import EnvironmentGroup
 from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.diagnostics import mask_errors
 from m3pc_ray.evaluation.evaluate import evaluate_planners, run_episodes
-from m3pc_ray.evaluation.held_out import split_of_run
 from m3pc_ray.evaluation.tables import evaluation_bars
 from m3pc_ray.studies.definition import Cell
 from m3pc_ray.studies.records import CLONING, MASKS, SCORE, StudyFolder
 from m3pc_ray.studies.train import data_of
 from m3pc_ray.training.assemble import Models, load_models
+from m3pc_ray.training.data_parts import data_parts
 from m3pc_ray.training.pairing import check_pair
-from m3pc_ray.training.pretraining import known_episodes
 from m3pc_ray.training.utility_units import measure_utility_units
+from m3pc_ray.trajectories.scores import normalised_score
 from m3pc_ray.trajectories.statistics import compute_statistics
 
 OF_THE_PROPOSER = ("action_error/", "negative_log_likelihood", "entropy")
@@ -91,9 +91,9 @@ def load_cell(folder: StudyFolder, cell: Cell, device: str | None = None) -> tup
     settings = cell.planner_settings()
     if len(roles) > 1 and models.config.pretrain.utility_unit_power:
         config = with_settings(models.config, settings)
-        known = known_episodes(config, data_of(config))
+        transitions = data_parts(data_of(config), config).transitions
         proposer = None if proposes is None else proposes.model
-        units = measure_utility_units(replace(models, config=config), known, config.seed, proposer)
+        units = measure_utility_units(replace(models, config=config), transitions, config.seed, proposer)
         settings = {f"planner.utility_unit_{guide}": unit for guide, unit in units.items()} | settings
     evaluation = cell.study.evaluation
     config = replace(with_settings(models.config, settings, cell.name), evaluation=evaluation)
@@ -108,10 +108,15 @@ def _with_critic(models: Models, other: Models, cell: Cell) -> Models:
     return replace(models, config=config, critic=other.critic, critic_updates=other.critic_updates)
 
 
+def _shown(row: dict[str, Any]) -> str:
+    kind = "return" if row["score_mean"] is None else "score"
+    return f"{kind} {row[f'{kind}_mean']:.1f} ± {row[f'{kind}_sem']:.1f} in {row['seconds']:.0f} s"
+
+
 def _check_data(folder: StudyFolder, cell: Cell, models: Models) -> None:
     """Raises UserError where a run has learnt from other episodes than its settings and the study's data set say."""
-    known = known_episodes(models.config, data_of(cell.config()))
-    expected = compute_statistics(known, models.config.data.return_scale, models.time_limit)
+    described = data_parts(data_of(cell.config()), models.config).described
+    expected = compute_statistics(described, models.config.data.return_scale, models.time_limit)
     if expected.to_dict() != models.statistics.to_dict():
         raise UserError(
             f"{folder.run(cell).path}: its statistics are not those of the episodes that its settings name in "
@@ -151,7 +156,8 @@ def _clone(cell: Cell, models: Models, console: Console) -> dict[str, Any]:
     """Behaviour cloning on the episodes that the cell's run learnt from, with the same evaluation episodes."""
     cloning, evaluation = cell.study.mlp_bc, models.config.evaluation
     assert cloning is not None  # the study file has it where a column asks for it
-    learnt, _ = split_of_run(models, data_of(cell.trained()["predicts"].config()))
+    trajectories = data_of(cell.trained()["predicts"].config())
+    learnt = data_parts(trajectories, models.config).train.with_actions()
     device = next(models.model.parameters()).device
     started = time.monotonic()
     with console.status(f"{cell.name}: behaviour cloning on {learnt.num_episodes:,} episodes"):
@@ -164,7 +170,8 @@ def _clone(cell: Cell, models: Models, console: Console) -> dict[str, Any]:
         with EnvironmentGroup(agent.environment_id, count, time_limit=agent.time_limit) as group:
             episodes = run_episodes(agent, group, replace(evaluation, deterministic=True))
     row = score_row(agent, episodes.returns) | {"returns": episodes.returns.tolist()}
-    row["scores"] = None if row["score_mean"] is None else agent_scores(agent, row["returns"])
+    scores = normalised_score(episodes.returns, agent.metadata)
+    row["scores"] = None if scores is None else scores.tolist()
     row |= {"training_seconds": trained, "seconds": time.monotonic() - started}
     console.print(f"{cell.name}, behaviour cloning: {_shown(row)}", highlight=False)
     return row

@@ -14,7 +14,8 @@ from m3pc_ray.studies.definition import Cell
 from m3pc_ray.studies.records import StudyFolder
 from m3pc_ray.training.assemble import build_models
 from m3pc_ray.training.checkpoints import list_checkpoints
-from m3pc_ray.training.pretraining import Pretraining, known_episodes, take_component
+from m3pc_ray.training.data_parts import data_parts
+from m3pc_ray.training.pretraining import Pretraining, take_component
 from m3pc_ray.training.progress import PretrainingProgress
 from m3pc_ray.training.run_folder import RunFolder, lock_file
 from m3pc_ray.trajectories.episodes import Trajectories
@@ -78,7 +79,7 @@ def train_cell(folder: StudyFolder, cell: Cell, console: Console) -> None:
             with run.exclusive():
                 pass  # nobody is at it
         config = with_settings(config, {"data.dataset": absolute(config.data.dataset)})
-        models = build_models(config, known_episodes(config, trajectories))
+        models = build_models(config, data_parts(trajectories, config).described)
         taken = None if source is None else take_component(folder.run(source), config, models)
         run = RunFolder.create(run.path, config, "pretrain", overwrite=True)
         with run.exclusive():

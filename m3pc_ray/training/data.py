@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from m3pc_ray.environments.actions import to_model_range
-from m3pc_ray.model.masks import RETURNS
+from m3pc_ray.model.masks import ACTIONS, RETURNS, REWARDS
 from m3pc_ray.training.columns import fill_columns
 from m3pc_ray.trajectories.episodes import Trajectories
 from m3pc_ray.trajectories.returns import returns_to_go
 from m3pc_ray.trajectories.segments import SegmentIndex
 from m3pc_ray.trajectories.statistics import Statistics
+from m3pc_ray.trajectories.validity import both, normalise
 
 
 class SegmentData:
@@ -47,18 +48,24 @@ class SegmentData:
             "rewards": ((trajectories.rewards - statistics.rewards_mean) / statistics.rewards_std)[:, None],
         }
         self.columns = fill_columns(flat, device)
-        self.returns_known = torch.as_tensor(known, device=device)
         self.index = SegmentIndex.of(trajectories, segment_length)
-        self._everything_known = bool(known.all())
+        flags = {
+            RETURNS: normalise(known, len(known)),
+            ACTIONS: trajectories.actions_known,
+            REWARDS: trajectories.rewards_known,
+        }
+        self._known = {m: torch.as_tensor(known, device=device) for m, known in flags.items() if known is not None}
+        """(steps,) which values are known, by number of the modality; one that is complete has no entry."""
 
     def gather(self, rows: np.ndarray, valid: np.ndarray) -> tuple[dict[str, Tensor], Tensor | None]:
         """Tokens (B, T, dim) of the flat rows (B, T), and which of them exist (B, 4, T), None when all do."""
-        at = torch.as_tensor(rows, device=self.returns_known.device)
+        at = torch.as_tensor(rows, device=self.columns.device)
         tokens = self.columns.take(at)
-        if self._everything_known and valid.all():
+        if not self._known and valid.all():
             return tokens, None
         exists = torch.as_tensor(valid, device=at.device).unsqueeze(1).repeat(1, 4, 1)
-        exists[:, RETURNS] &= self.returns_known[at]
+        for modality, known in self._known.items():
+            exists[:, modality] &= known[at]
         return tokens, exists
 
     def sample(self, rng: np.random.Generator, count: int) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -71,7 +78,8 @@ def transition_arrays(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What the critic learns from, a row a step, actions in (-1, 1), and which rows (steps,) it may learn from.
 
-    A successor that nobody saw cannot be bootstrapped from; after a termination it is not looked at.
+    A successor that nobody saw cannot be bootstrapped from; after a termination it is not looked at. A step whose action
+    or reward is missing teaches the critic nothing.
     """
     terminated, following = trajectories.terminated(), trajectories.next_observations()
     known = np.asarray(np.isfinite(following).all(axis=1))
@@ -82,7 +90,9 @@ def transition_arrays(
         "next_observations": np.where(known[:, None], following, trajectories.observations),
         "terminated": terminated.astype(np.float32),
     }
-    return arrays, known | terminated
+    keep = known | terminated
+    labelled = both(trajectories.actions_known, trajectories.rewards_known)
+    return arrays, keep if labelled is None else keep & labelled
 
 
 class TransitionData:

@@ -26,6 +26,7 @@ from m3pc_ray.training.checkpoints import (
     save_checkpoint,
 )
 from m3pc_ray.training.data import SegmentData, TransitionData
+from m3pc_ray.training.data_parts import data_parts
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.metrics import MetricLogger
 from m3pc_ray.training.pacing import Pace
@@ -55,15 +56,6 @@ ProgressCallback = Callable[[str, Pace, dict[str, float]], None]
 def load_data(config: RunConfig) -> Trajectories:
     """The data set that a configuration names."""
     return load(config.data.dataset, config.data.environment, config.data.folder)
-
-
-def known_episodes(config: RunConfig, trajectories: Trajectories) -> Trajectories:
-    """Those that statistics and asked returns come from, so that models are built on them: all, held-out ones too, or
-    with `data.episodes_fraction` below 1 only those that are learnt from."""
-    if config.data.episodes_fraction >= 1.0:
-        return trajectories
-    train, _ = trajectories.split(config.data.validation_fraction, config.seed)
-    return train.fraction(config.data.episodes_fraction, config.seed)
 
 
 def resolve_order(config: RunConfig) -> str:
@@ -120,8 +112,8 @@ class Pretraining:
     Args:
         run: where metrics and checkpoints go.
         config: the run's settings.
-        trajectories: the data set; episodes are split into training and validation by `config.seed`.
-        models: what to train, built on `known_episodes`; None: new ones.
+        trajectories: the data set, of which `data_parts` says what is learnt from which episodes.
+        models: what to train; None: new ones.
         taken: the component of `models` that came from another run.
         dtype: of the matrix products; None: what `pretrain.precision` says.
         order: `side_by_side` or `in_turn`; None: what `pretrain.order` says for this machine.
@@ -140,11 +132,9 @@ class Pretraining:
         self.run, self.config = run, config
         self.order = order or resolve_order(config)
         self.updates_before = dict.fromkeys(PHASES, 0)
-        train, validation = trajectories.split(config.data.validation_fraction, config.seed)
-        if config.data.episodes_fraction < 1.0:
-            train = train.fraction(config.data.episodes_fraction, config.seed)
-        self.trajectories = trajectories = known_episodes(config, trajectories)
-        self.models = models or build_models(config, trajectories)
+        parts = data_parts(trajectories, config)
+        self.transition_episodes = parts.transitions
+        self.models = models or build_models(config, parts.described)
         models = self.models
         self.device = models.model.modality_embedding.device
         self.dtype = dtype or resolve_precision(config.pretrain.precision, self.device)
@@ -154,8 +144,8 @@ class Pretraining:
             scale, length = config.data.return_scale, config.model.segment_length
             return SegmentData(part, models.statistics, scale, models.time_limit, length, *bounds, self.device)
 
-        self.segments, self.validation = segments(train), segments(validation)
-        self.transitions = TransitionData(trajectories, *bounds, self.device)
+        self.segments, self.validation = segments(parts.train), segments(parts.validation)
+        self.transitions = TransitionData(parts.transitions, *bounds, self.device)
         self.btm_trainer = BTMTrainer(models.model, config.pretrain, config.masks, self.dtype, config.seed)
         self.critic_trainer = IQLTrainer(models.critic, config.critic, self.dtype)
         self.segment_rng = np.random.default_rng([config.seed, 2])
@@ -226,7 +216,7 @@ class Pretraining:
     def _measure_utility_units(self) -> None:
         """Writes the units of the planner's softmax into the run's configuration, where every planner finds them."""
         models = replace(self.models, critic_updates=self._updates()["critic_updates"])
-        units = measure_utility_units(models, self.trajectories, self.config.seed)
+        units = measure_utility_units(models, self.transition_episodes, self.config.seed)
         settings = {f"planner.utility_unit_{guide}": unit for guide, unit in units.items()}
         self.run.write_config(with_settings(self.config, settings))
 

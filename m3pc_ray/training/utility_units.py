@@ -14,11 +14,13 @@ from dataclasses import replace
 import numpy as np
 
 from m3pc_ray.environments.actions import to_model_range
+from m3pc_ray.errors import UserError
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.training.assemble import Models
 from m3pc_ray.trajectories.episodes import Trajectories
+from m3pc_ray.trajectories.validity import whole_past
 
 BEST_SHARE = 0.1
 """Share of the steps, taken from the best episodes, on whose states the spread is measured: where planning will act.
@@ -34,7 +36,7 @@ def measure_utility_units(
 
     Args:
         models: trained; `critic` is measured only where the critic has had updates.
-        trajectories: states are drawn from its best episodes, uniformly over steps.
+        trajectories: states are drawn from its best episodes that hold actions, uniformly over steps.
         seed: of that draw and of the candidates.
         proposer: another model that the candidates come from; None: the same.
     """
@@ -43,7 +45,8 @@ def measure_utility_units(
     device = models.model.modality_embedding.device
     discount = models.config.critic.discount
     planner = ForwardPlanner(models.model, critic, config, discount, models.prompt, device, proposer=proposer)
-    context = data_context(models, best_share(trajectories, BEST_SHARE), config.context_length, seed)
+    best = best_share(trajectories.with_actions(), BEST_SHARE)
+    context = data_context(models, best, config.context_length, seed)
     units = {}
     for guide in ("return", "critic") if critic is not None else ("return",):
         details = planner.plan(context, guide=guide, details=True).details
@@ -60,10 +63,22 @@ def best_share(trajectories: Trajectories, share: float) -> Trajectories:
 
 
 def data_context(models: Models, trajectories: Trajectories, context_length: int, seed: int) -> PlanningContext:
-    """`DECISIONS` decisions at random steps of the data, with the steps before them as the past."""
+    """`DECISIONS` decisions at random steps of the data, with the steps before them as the past.
+
+    Only at steps whose action is known, and so are those of their past. Raises UserError where there is none.
+    """
     rng = np.random.default_rng([seed, 8])
-    rows = rng.integers(trajectories.num_steps, size=DECISIONS)
-    timesteps = trajectories.timesteps()[rows]
+    timesteps = trajectories.timesteps()
+    if trajectories.actions_known is None:
+        rows = rng.integers(trajectories.num_steps, size=DECISIONS)
+    else:
+        usable = np.flatnonzero(whole_past(trajectories.actions_known, timesteps, context_length))
+        if not len(usable):
+            raise UserError(
+                f"{trajectories.metadata.name}: no step has its action and those of {context_length} before"
+            )
+        rows = usable[rng.integers(len(usable), size=DECISIONS)]
+    timesteps = timesteps[rows]
     observations = np.zeros((DECISIONS, context_length + 1, trajectories.observation_dim), dtype=np.float32)
     actions = np.zeros((DECISIONS, context_length, trajectories.action_dim), dtype=np.float32)
     logged = to_model_range(trajectories.actions, models.action_low, models.action_high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from m3pc_ray.model.masks import make_test_mask
+from m3pc_ray.model.masks import ACTIONS, MODALITIES, RETURNS, REWARDS, STATES, make_test_mask
 from m3pc_ray.model.network import Prediction, TrajectoryModel
 from m3pc_ray.training.data import SegmentData
 
@@ -26,7 +26,8 @@ def validation_errors(
         `action_error/<mask>` at step t (return-conditioned, inverse-dynamics, goal and cloning masks);
         `states_error/<k>_ahead` and `rewards_error` (forward-dynamics mask); `returns_error` at t and
         `rewards_error/reward_prediction` (reward-prediction mask); `states_error/inpainting` between t and the last
-        step; `negative_log_likelihood` and `entropy` of the action at t (return-conditioned mask).
+        step; `negative_log_likelihood` and `entropy` of the action at t (return-conditioned mask). An error is over what
+        the data holds: missing actions, rewards and returns do not count, and where all are missing there is no entry.
     """
     rows, valid = data.index.sample(np.random.default_rng([seed, 7]), min(VALIDATION_SEGMENTS, data.index.num_segments))
     whole = valid.all(axis=1)
@@ -41,29 +42,36 @@ def validation_errors(
     def predict(name: str) -> Prediction:
         return model(tokens, make_test_mask(name, length, t), exists, dtype)
 
-    def mean_square(difference: torch.Tensor) -> float:
-        return float(difference.square().mean())
+    def record(name: str, values: torch.Tensor, modality: int, steps: int | slice) -> None:
+        """The mean of values (segments, ...) at `steps` over what the data holds of the modality, if that is anything."""
+        if exists is not None:
+            values = values[exists[:, modality, steps]]
+        if len(values):
+            errors[name] = float(values.mean())
+
+    def errors_of(prediction: Prediction, modality: int, steps: int | slice) -> torch.Tensor:
+        name = MODALITIES[modality]
+        predicted = prediction.actions.mode() if modality == ACTIONS else getattr(prediction, name)
+        return (predicted[:, steps] - tokens[name][:, steps]).square()
+
+    def record_errors(name: str, prediction: Prediction, modality: int, steps: int | slice) -> None:
+        record(name, errors_of(prediction, modality, steps), modality, steps)
 
     for name in ("return_conditioned", "inverse_dynamics", "goal", "behaviour_cloning"):
         prediction = predict(name)
-        errors[f"action_error/{name}"] = mean_square(prediction.actions.mode()[:, t] - tokens["actions"][:, t])
+        record_errors(f"action_error/{name}", prediction, ACTIONS, t)
         if name == "return_conditioned":
             distribution = prediction.actions
-            errors["negative_log_likelihood"] = -float(distribution.log_prob(tokens["actions"])[:, t].mean())
-            errors["entropy"] = float(distribution.entropy()[:, t].mean())
+            record("negative_log_likelihood", -distribution.log_prob(tokens["actions"])[:, t], ACTIONS, t)
+            record("entropy", distribution.entropy()[:, t], ACTIONS, t)
     prediction = predict("forward_dynamics")
     for ahead in range(1, length - t):
-        errors[f"states_error/{ahead}_ahead"] = mean_square(
-            prediction.states[:, t + ahead] - tokens["states"][:, t + ahead]
-        )
-    errors["rewards_error"] = mean_square(prediction.rewards[:, t:] - tokens["rewards"][:, t:])
+        record_errors(f"states_error/{ahead}_ahead", prediction, STATES, t + ahead)
+    record_errors("rewards_error", prediction, REWARDS, slice(t, None))
     prediction = predict("reward_prediction")
-    errors["rewards_error/reward_prediction"] = mean_square(prediction.rewards[:, t:] - tokens["rewards"][:, t:])
-    known = torch.ones_like(tokens["returns"][:, t, 0], dtype=torch.bool) if exists is None else exists[:, 1, t]
-    if known.any():
-        errors["returns_error"] = mean_square((prediction.returns - tokens["returns"])[:, t][known])
+    record_errors("rewards_error/reward_prediction", prediction, REWARDS, slice(t, None))
+    record_errors("returns_error", prediction, RETURNS, t)
     if t + 1 < length - 1:
-        prediction = predict("path_inpainting")
-        errors["states_error/inpainting"] = mean_square((prediction.states - tokens["states"])[:, t + 1 : length - 1])
+        record_errors("states_error/inpainting", predict("path_inpainting"), STATES, slice(t + 1, length - 1))
     model.train(was_training)
     return errors

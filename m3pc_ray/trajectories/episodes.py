@@ -5,7 +5,11 @@ rows            0  1  2  |  3  4  5  6  7
 observations    o0 o1 o2 |  o3 ...     o7            what the agent saw before acting
 actions         a0 a1 a2 |  a3 ...     a7
 rewards         r0 r1 r2 |  r3 ...     r7            what that action earned
+actions_known    1  1  1 |   0 ...      0            which actions the data holds; None: all. rewards_known likewise
 final_observations     f0 |              f1          what it saw after its last action
+
+States are always there; actions and rewards may be missing at any step (demonstrations may be states alone). A missing
+value is stored as 0 and never read: whoever reads actions or rewards asks `actions_known` or `rewards_known` first.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from m3pc_ray.errors import UserError
+from m3pc_ray.trajectories import validity
 
 
 class EpisodeEnd(enum.IntEnum):
@@ -109,6 +114,10 @@ class Trajectories:
     final_observations: NDArray[np.float32]
     """(episodes, obs_dim) observation after the last action; a row of NaN where unknown"""
     metadata: DatasetMetadata
+    actions_known: validity.Known = None
+    """(steps,) False where the action is missing; None: none is (all True becomes None)"""
+    rewards_known: validity.Known = None
+    """(steps,) False where the reward is missing; None: none is (all True becomes None)"""
 
     def __post_init__(self) -> None:
         for name, kind in (
@@ -134,6 +143,10 @@ class Trajectories:
         starts = self.episode_starts
         if starts[0] != 0 or starts[-1] != steps or np.any(np.diff(starts) <= 0):
             raise ValueError("trajectories: episode_starts must rise from 0 to the number of steps, no episode empty")
+        for name in ("actions", "rewards"):
+            known = validity.normalise(getattr(self, f"{name}_known"), steps)
+            object.__setattr__(self, f"{name}_known", known)
+            object.__setattr__(self, name, validity.blank(getattr(self, name), known))
 
     @property
     def num_steps(self) -> int:
@@ -158,14 +171,26 @@ class Trajectories:
 
     @property
     def returns(self) -> NDArray[np.float64]:
-        """(episodes,) undiscounted sum of the rewards seen; of a cut episode, of the part that was seen."""
-        return np.add.reduceat(self.rewards.astype(np.float64), self.episode_starts[:-1])
+        """(episodes,) undiscounted sum of the rewards seen; of a cut episode, of the part that was seen.
+
+        NaN where a reward of the episode is missing.
+        """
+        sums = np.add.reduceat(self.rewards.astype(np.float64), self.episode_starts[:-1])
+        if self.rewards_known is not None:
+            sums[~validity.whole_episodes(self.rewards_known, self.episode_starts)] = np.nan
+        return sums
+
+    def returns_known(self) -> NDArray[np.bool_]:
+        """(episodes,) True where the return of the whole episode is known: it is not cut and no reward is missing."""
+        whole = validity.whole_episodes(self.rewards_known, self.episode_starts)
+        return whole & (self.episode_ends != EpisodeEnd.CUT)
 
     @property
     def num_bytes(self) -> int:
         """Memory taken by the arrays."""
         arrays = (self.observations, self.actions, self.rewards, self.episode_starts, self.episode_ends)
-        return sum(array.nbytes for array in arrays) + self.final_observations.nbytes
+        flags = sum(known.nbytes for known in (self.actions_known, self.rewards_known) if known is not None)
+        return sum(array.nbytes for array in arrays) + self.final_observations.nbytes + flags
 
     def next_observations(self) -> NDArray[np.float32]:
         """(steps, obs_dim) observation after every step; NaN after the last step of an episode where unknown.
@@ -188,7 +213,7 @@ class Trajectories:
         return np.arange(self.num_steps, dtype=np.int64) - np.repeat(self.episode_starts[:-1], self.lengths)
 
     def best_first(self) -> NDArray[np.int64]:
-        """(episodes,) indices by falling return; equal ones in their old order."""
+        """(episodes,) indices by falling return; equal ones in their old order, those with missing rewards last."""
         return np.argsort(-self.returns, kind="stable")
 
     def select(self, episode_indices: ArrayLike) -> Trajectories:
@@ -205,6 +230,8 @@ class Trajectories:
             episode_ends=self.episode_ends[chosen],
             final_observations=self.final_observations[chosen],
             metadata=self.metadata,
+            actions_known=validity.take(self.actions_known, rows),
+            rewards_known=validity.take(self.rewards_known, rows),
         )
 
     @classmethod
@@ -237,6 +264,8 @@ class Trajectories:
             episode_ends=np.concatenate([part.episode_ends for part in parts]),
             final_observations=np.concatenate([part.final_observations for part in parts]),
             metadata=metadata or first.metadata,
+            actions_known=validity.join([(part.actions_known, part.num_steps) for part in parts]),
+            rewards_known=validity.join([(part.rewards_known, part.num_steps) for part in parts]),
         )
 
     def split(self, validation_fraction: float, seed: int) -> tuple[Trajectories, Trajectories]:
@@ -257,10 +286,38 @@ class Trajectories:
 
         With one seed a smaller fraction is part of a larger one. Raises UserError for a fraction outside (0, 1].
         """
+        return self.select(self.fraction_indices(fraction, seed))
+
+    def fraction_indices(self, fraction: float, seed: int) -> NDArray[np.int64]:
+        """The indices of the episodes that `fraction` selects, rising. Raises UserError as it does."""
         if not 0.0 < fraction <= 1.0:
             raise UserError(f"the fraction of episodes is {fraction}; it must be above 0 and at most 1")
         order = np.random.default_rng([seed, 4]).permutation(self.num_episodes)
-        return self.select(np.sort(order[: max(1, round(fraction * self.num_episodes))]))
+        return np.sort(order[: max(1, round(fraction * self.num_episodes))])
+
+    def without_actions(self, episode_indices: ArrayLike) -> Trajectories:
+        """The same episodes, the given ones without their actions: states, rewards and ends stay."""
+        keeps = np.ones(self.num_episodes, dtype=bool)
+        keeps[np.asarray(episode_indices, dtype=np.int64).reshape(-1)] = False
+        known = validity.both(self.actions_known, np.repeat(keeps, self.lengths))
+        return dataclasses.replace(self, actions_known=known)
+
+    def labelled_only_in(self, fraction: float, seed: int) -> Trajectories:
+        """The same episodes; only those that `fraction` selects keep their actions. Raises UserError as it does."""
+        kept = self.fraction_indices(fraction, seed)
+        return self.without_actions(np.setdiff1d(np.arange(self.num_episodes), kept))
+
+    def with_actions(self) -> Trajectories:
+        """The episodes that hold an action at some step; itself where every action is known.
+
+        Raises UserError where no action is known.
+        """
+        if self.actions_known is None:
+            return self
+        labelled = np.flatnonzero(np.logical_or.reduceat(self.actions_known, self.episode_starts[:-1]))
+        if not len(labelled):
+            raise UserError(f"{self.metadata.name}: holds no action at all; actions are needed here")
+        return self.select(labelled)
 
 
 def write_json(path: Any, values: Any) -> None:

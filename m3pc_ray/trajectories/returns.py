@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
+from m3pc_ray.trajectories.validity import whole_rest
 
 Scale = Literal["average", "sum"]
 ArrayOrTensor = TypeVar("ArrayOrTensor", bound=Any)
@@ -48,7 +49,8 @@ def returns_to_go(
     """(values (steps,), known (steps,)): the return from every step to the end of its episode, in the given scale.
 
     Terminated episodes and those that reached the time limit are summed to their end, as the authors do. The return of
-    a cut episode is unknown: its values are partial sums, and `known` is False for all its steps.
+    a cut episode is unknown: its values are partial sums, and `known` is False for all its steps. So it is of a step
+    from which on a reward is missing; the sums count that as 0.
     Raises UserError when an episode is longer than the time limit.
     """
     _check_scale(scale, time_limit)
@@ -64,16 +66,23 @@ def returns_to_go(
     sums = np.repeat(ends, trajectories.lengths) - before
     values = from_sum(sums, trajectories.timesteps(), scale, time_limit).astype(np.float32)
     known = np.repeat(trajectories.episode_ends != EpisodeEnd.CUT, trajectories.lengths)
+    if trajectories.rewards_known is not None:
+        known &= whole_rest(trajectories.rewards_known, trajectories.episode_starts)
     return values, known
 
 
 def discounted_returns(trajectories: Trajectories, discount: float) -> NDArray[np.float64]:
-    """(steps,) sum of discounted rewards from every step to the last logged one of its episode."""
+    """(steps,) sum of discounted rewards from every step to the last logged one of its episode.
+
+    NaN where a reward from there on is missing.
+    """
     values = trajectories.rewards.astype(np.float64)
     starts, lengths = trajectories.episode_starts[:-1], trajectories.lengths
     for timestep in range(int(lengths.max()) - 2, -1, -1):  # all episodes at once, from the back
         rows = starts[lengths > timestep + 1] + timestep
         values[rows] += discount * values[rows + 1]
+    if trajectories.rewards_known is not None:
+        values[~whole_rest(trajectories.rewards_known, trajectories.episode_starts)] = np.nan
     return values
 
 
@@ -87,7 +96,7 @@ def best_return_to_go(trajectories: Trajectories, scale: str, time_limit: int) -
     timesteps = trajectories.timesteps()
     within = known & (timesteps < time_limit)
     if not within.any():
-        raise UserError(f"{trajectories.metadata.name}: every episode is cut, so no return is known")
+        raise no_return_known(trajectories)
     best = np.full(time_limit, -np.inf, dtype=np.float32)
     np.maximum.at(best, timesteps[within], values[within])
     reached = int(timesteps[within].max())
@@ -96,11 +105,19 @@ def best_return_to_go(trajectories: Trajectories, scale: str, time_limit: int) -
 
 
 def best_return(trajectories: Trajectories) -> float:
-    """The largest known return of an episode. Raises UserError when every episode is cut."""
-    known = trajectories.returns[trajectories.episode_ends != EpisodeEnd.CUT]
+    """The largest known return of an episode. Raises UserError when none is known."""
+    known = trajectories.returns[trajectories.returns_known()]
     if not len(known):
-        raise UserError(f"{trajectories.metadata.name}: every episode is cut, so no return is known")
+        raise no_return_known(trajectories)
     return float(known.max())
+
+
+def no_return_known(trajectories: Trajectories) -> UserError:
+    """The error for data whose returns are all unknown, with the reason."""
+    name = trajectories.metadata.name
+    if np.all(trajectories.episode_ends == EpisodeEnd.CUT):
+        return UserError(f"{name}: every episode is cut, so no return is known")
+    return UserError(f"{name}: every episode is cut or lacks rewards, so no return is known")
 
 
 def _check_scale(scale: str, time_limit: int) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories.episodes import Trajectories
-from m3pc_ray.trajectories.returns import returns_to_go
+from m3pc_ray.trajectories.returns import no_return_known, returns_to_go
 
 SMALLEST_STD = 0.1
 """A standard deviation below this counts as 1: a nearly constant quantity is not blown up to noise."""
@@ -44,16 +43,19 @@ class Statistics:
 
 
 def compute_statistics(trajectories: Trajectories, scale: str, time_limit: int) -> Statistics:
-    """Statistics over all steps; those of returns over the steps whose return is known.
+    """Statistics over all steps; those of rewards and returns over the steps where they are known.
 
-    Raises UserError when every episode is cut, so that no return is known.
+    Raises UserError when no return is known.
     """
     values, known = returns_to_go(trajectories, scale, time_limit)
     if not known.any():
-        raise UserError(f"{trajectories.metadata.name}: every episode is cut, so no return is known")
+        raise no_return_known(trajectories)
     states_mean, states_std = _moments(trajectories.observations)
     returns_mean, returns_std = _moments(values[known, None])
-    rewards_mean, rewards_std = _moments(trajectories.rewards[:, None])
+    earned = trajectories.rewards
+    if trajectories.rewards_known is not None:
+        earned = earned[trajectories.rewards_known]
+    rewards_mean, rewards_std = _moments(earned[:, None])
     return Statistics(states_mean, states_std, returns_mean, returns_std, rewards_mean, rewards_std)
 
 

@@ -10,7 +10,8 @@ from m3pc_ray import cli
 from m3pc_ray.config import DataConfig
 from m3pc_ray.errors import UserError
 from m3pc_ray.training.assemble import build_models, load_models
-from m3pc_ray.training.pretraining import Pretraining, known_episodes, load_data
+from m3pc_ray.training.data_parts import data_parts
+from m3pc_ray.training.pretraining import Pretraining, load_data
 from m3pc_ray.training.run_folder import RunFolder
 from tests.training.test_pretraining import make_config, make_trajectories
 
@@ -64,7 +65,7 @@ def test_the_command_builds_its_models_on_the_fraction_too(tmp_path: Path) -> No
     assert cli.main(["pretrain", "--out", str(tmp_path / "run"), *words, "--device", "cpu"]) == 0
     run = RunFolder.open(tmp_path / "run")
     whole = load_data(run.config())
-    part = known_episodes(run.config(), whole)
+    part = data_parts(whole, run.config()).described
     assert part.num_episodes < whole.num_episodes
     models, expected = load_models(run), build_models(run.config(), part)
     assert models.statistics.to_dict() == expected.statistics.to_dict()
