@@ -158,8 +158,8 @@ def shipped_configs() -> Path:
 
 
 def shipped_settings() -> list[Path]:
-    """The shipped files that hold settings: neither goals nor sweeps nor what Ray's tools and Kubernetes read."""
-    others = ("cluster", "goals", "sweeps")
+    """The shipped files that hold settings: neither goals, sweeps, studies nor what Ray's tools and Kubernetes read."""
+    others = ("cluster", "goals", "studies", "sweeps")
     return sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name not in others)
 
 

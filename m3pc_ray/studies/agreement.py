@@ -41,7 +41,11 @@ def training_settings(config: RunConfig) -> dict[str, Any]:
     for name in all_settings():
         model_alone = name.startswith(("masks.", "pretrain.")) and name not in ALSO_OF_THE_CRITIC_ALONE
         critic_alone = name.startswith("critic.") and name != "critic.discount"
-        if name.startswith(left_out) or (components == "critic" and model_alone) or (components == "btm" and critic_alone):
+        if (
+            name.startswith(left_out)
+            or (components == "critic" and model_alone)
+            or (components == "btm" and critic_alone)
+        ):
             continue
         settings[name] = value_of(config, name)
     settings["data.dataset"] = absolute(settings["data.dataset"])

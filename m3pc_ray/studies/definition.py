@@ -143,7 +143,7 @@ class Cell:
         return Cell(self.study, self.dataset, self.study.variants[variant], self.seed)
 
     def trained(self) -> dict[str, Cell]:
-        """The cells whose runs this one is made of, by role: `predicts`, and `proposes` and `critic` where others are."""
+        """The cells whose runs it is made of, by role: `predicts`, and `proposes` and `critic` where others are."""
         base = self.variant.predicts or self.variant.trained_as
         roles = {"predicts": self.neighbour(base) if base else self}
         for role, name in (("proposes", self.variant.proposes), ("critic", self.variant.critic)):

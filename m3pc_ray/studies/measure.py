@@ -38,7 +38,9 @@ def has_critic(cell: Cell) -> bool:
     """Whether the cell can plan with a critic: its runs train one, or take one from where they start."""
     roles = cell.trained()
     trained = roles.get("critic", roles["predicts"])
-    return bool(trained.variant.start_from) or trained.config().pretrain.components != "btm"
+    if trained.variant.start_from and trained.config().pretrain.components == "btm":
+        trained = trained.neighbour(trained.variant.start_from)
+    return trained.config().pretrain.components != "btm"
 
 
 def wanted_measures(cell: Cell) -> list[str]:

@@ -66,15 +66,29 @@ class StudyFolder:
                 "entries": []
             }
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not the record of a cell ({error}); remove it to measure the cell again") from error
+            raise UserError(
+                f"{path}: not the record of a cell ({error}); remove it to measure the cell again"
+            ) from error
         return dict(record)
 
     def find(self, cell: Cell, measure: str) -> Any | None:
-        """The value of `MASKS`, `CLONING` or a score of a planner as the study wants it; None where it is to be made."""
+        """The value of `MASKS`, `CLONING` or a planner's score as the study wants it; None where it is to be made."""
+        entry = self._entry(cell, measure)
+        return None if entry is None else entry["value"]
+
+    def facts(self, cell: Cell) -> dict[str, dict[str, Any]] | None:
+        """What is recorded of the runs that the cell is made of, by role; None where nothing was measured yet."""
+        for measure in (MASKS, *(SCORE + guide for guide in cell.study.planners)):
+            entry = self._entry(cell, measure)
+            if entry is not None:
+                return dict(entry["runs"])
+        return None
+
+    def _entry(self, cell: Cell, measure: str) -> dict[str, Any] | None:
         key = digest(self.depends_on(cell, measure))
         for entry in reversed(self.read(cell)["entries"]):
             if entry["measure"] == measure and entry["key"] == key and self._is_current(entry["runs"]):
-                return entry["value"]
+                return dict(entry)
         return None
 
     def add(self, cell: Cell, measure: str, value: Mapping[str, Any]) -> None:
@@ -99,9 +113,19 @@ class StudyFolder:
             config = cell.trained()["predicts"].config()
             data = {name: value for name, value in identity(config).items() if name.startswith(("data.", "seed"))}
             return {**played, "steps": study.mlp_bc.steps, "batch_size": study.mlp_bc.batch_size, "data": data}
-        runs = {role: _training(trained) for role, trained in cell.trained().items()}
+        runs = {role: self.training_of(trained) for role, trained in cell.trained().items()}
         depends_on = {"planner": cell.planner_settings(), "runs": runs}
         return depends_on if measure == MASKS else {**played, **depends_on}
+
+    def training_of(self, cell: Cell) -> dict[str, Any]:
+        """What decides the weights of the cell's run, as JSON."""
+        settings = identity(cell.config())
+        if cell.variant.start_from:
+            settings["start_from"] = {
+                "run": cell.variant.start_from,
+                **identity(cell.neighbour(cell.variant.start_from).config()),
+            }
+        return settings
 
     def _run_facts(self, cell: Cell) -> dict[str, Any]:
         summary = self.run(cell).summary()
@@ -123,16 +147,11 @@ class StudyFolder:
         return True
 
 
-def _training(cell: Cell) -> dict[str, Any]:
-    settings = identity(cell.config())
-    if cell.variant.start_from:
-        settings["started from"] = identity(cell.neighbour(cell.variant.start_from).config())
-    return settings
-
-
 def checkpoint_digest(run: RunFolder) -> str:
     """Tells the newest checkpoint of a run from all others: a digest of its manifest, which holds its checksums."""
     steps = list_checkpoints(run)
     if not steps:
         return ""
-    return hashlib.sha256((run.checkpoints_path / f"step-{steps[-1]:08d}" / "manifest.json").read_bytes()).hexdigest()[:16]
+    return hashlib.sha256((run.checkpoints_path / f"step-{steps[-1]:08d}" / "manifest.json").read_bytes()).hexdigest()[
+        :16
+    ]

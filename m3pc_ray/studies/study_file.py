@@ -41,7 +41,9 @@ NOT_FOR_STUDIES = ("seed", "data.dataset", "evaluation.", "online.", "backward."
 """Beginnings of settings that a study gives elsewhere, or does not use."""
 
 
-def load_study(path: str | Path, data: Mapping[str, str] | None = None, settings: Mapping[str, str] | None = None) -> Study:
+def load_study(
+    path: str | Path, data: Mapping[str, str] | None = None, settings: Mapping[str, str] | None = None
+) -> Study:
     """The study of a file, or of a shipped one (`studies/specialised`).
 
     Args:
@@ -146,7 +148,9 @@ def _read_variant(name: str, value: Any, where: str, variants: Sequence[str], da
     if bool(variant.proposes) != bool(variant.predicts):
         raise UserError(f"{where}: proposes and predicts belong together: name a variant for each")
     if variant.trained_as and variant.predicts:
-        raise UserError(f"{where}: trained_as: this variant is made of the runs that proposes and predicts name already")
+        raise UserError(
+            f"{where}: trained_as: this variant is made of the runs that proposes and predicts name already"
+        )
     if variant.start_from and not variant.trains:
         raise UserError(f"{where}: start_from: this variant trains nothing; name its critic with `critic`")
     if name in variant.neighbours():
@@ -227,8 +231,10 @@ def _measures(value: Any, where: str) -> tuple[str, ...]:
     measures = tuple(str(each) for each in _list(value, where))
     for measure in measures:
         if not re.fullmatch(MEASURES, measure):
-            raise UserError(f"{where}: {measure}: no such measure; there are score/none, action_error/<mask>, "
-                            "states_error/<k>_ahead and others, see docs/studies.md")
+            raise UserError(
+                f"{where}: {measure}: no such measure; there are score/none, action_error/<mask>, "
+                "states_error/<k>_ahead and others, see docs/studies.md"
+            )
     if len(set(measures)) < len(measures):
         raise UserError(f"{where}: a measure is named twice")
     return measures
@@ -248,7 +254,9 @@ def _named(value: Any, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: at least one is needed")
     for name in tree:
         if not _NAME.fullmatch(str(name)):
-            raise UserError(f"{where}: {name}: a name has letters, digits, - and _ alone, since folders are called by it")
+            raise UserError(
+                f"{where}: {name}: a name has letters, digits, - and _ alone, since folders are called by it"
+            )
     return tree
 
 
@@ -280,4 +288,6 @@ def _one_of(value: Any, choices: Sequence[str], where: str) -> Any:
 def _check_keys(tree: Mapping[str, Any], keys: Sequence[str], where: str, what: str) -> None:
     for key in tree:
         if key not in keys:
-            raise UserError(f"{where}: {key}: no such key of a {what}{suggestion(str(key), list(keys), ', '.join(keys))}")
+            raise UserError(
+                f"{where}: {key}: no such key of a {what}{suggestion(str(key), list(keys), ', '.join(keys))}"
+            )
