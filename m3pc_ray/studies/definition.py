@@ -99,6 +99,8 @@ class Study:
     figure: tuple[str, ...] = ()
     """Measures that the figure shows."""
     x_label: str = ""
+    configs: dict[tuple[str, str, int], RunConfig] = field(default_factory=dict, compare=False, repr=False)
+    """Of the cells' runs, as far as they were asked for: reading settings takes a while."""
 
     def cells(self) -> list[Cell]:
         """All cells, those that train before those that only evaluate what others trained."""
@@ -163,6 +165,12 @@ class Cell:
 
     def config(self) -> RunConfig:
         """The complete settings of its run. Raises UserError for a setting out of range."""
+        key = (self.dataset, self.variant.name, self.seed)
+        if key not in self.study.configs:
+            self.study.configs[key] = self._read_config()
+        return self.study.configs[key]
+
+    def _read_config(self) -> RunConfig:
         data = self.study.datasets[self.dataset]
         settings = {**self.own_settings(), "seed": self.seed}
         if data.dataset:

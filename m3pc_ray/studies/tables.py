@@ -3,44 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from m3pc_ray.config import Guide
 from m3pc_ray.evaluation.tables import PLANNER_NAMES
 from m3pc_ray.studies.definition import Study
 from m3pc_ray.studies.results import Row
 
 NOT_POSSIBLE, NOT_YET = "-", "…"
 SHORT = {
-    "negative_log_likelihood": "negative log-likelihood of actions",
-    "entropy": "entropy of actions",
-    "rewards_error": "rewards error (FD)",
-    "rewards_error/reward_prediction": "rewards error (RP)",
-    "returns_error": "returns error (RP)",
-    "states_error/inpainting": "states error, inpainting",
+    "return_conditioned": "RCBC",
+    "inverse_dynamics": "ID",
+    "behaviour_cloning": "BC",
+    "reward_prediction": "RP",
+}
+"""Masks as docs/architecture.md abbreviates them."""
+TITLES = {
+    "negative_log_likelihood": "action log-likelihood, negative",
+    "entropy": "action entropy",
+    "rewards_error": "rewards error, FD",
+    "returns_error": "returns error, RP",
     "training/seconds": "training seconds",
     "training/steps": "gradient steps",
     "training/sequences": "training sequences",
     "training/critic_updates": "critic updates",
+    "score/mlp_bc": "score, MLP BC",
+    "return/mlp_bc": "return, MLP BC",
 }
 
 
 def column_title(measure: str) -> str:
     """A measure as a table's head says it."""
+    if measure in TITLES:
+        return TITLES[measure]
     kind, _, name = measure.partition("/")
-    if measure in SHORT:
-        return SHORT[measure]
     if kind in ("score", "return"):
-        return f"{kind}, {'MLP behaviour cloning' if name == 'mlp_bc' else _planner(name)}"
+        return f"{kind}, {PLANNER_NAMES[cast(Guide, name)].partition('(')[2].rstrip(')')}"
     if name.endswith("_ahead"):
-        return f"states error, {name.removesuffix('_ahead')} ahead"
-    return f"{kind.replace('_', ' ')}, {name.replace('_', ' ')}"
-
-
-def _planner(name: str) -> str:
-    return {str(guide): label for guide, label in PLANNER_NAMES.items()}[name].partition("(")[2].rstrip(")")
+        return f"states error, +{name.removesuffix('_ahead')}"
+    return f"{kind.replace('_', ' ')}, {SHORT.get(name, name.replace('_', ' '))}"
 
 
 def caption(study: Study, rows: Sequence[Row]) -> str:
@@ -56,9 +60,12 @@ def caption(study: Study, rows: Sequence[Row]) -> str:
     if any(
         measure.partition("/")[0] in ("states_error", "rewards_error", "returns_error") for measure in study.columns
     ):
-        words.append("Errors of states, rewards and returns: on held-out episodes, in units of the data's variance.")
+        words.append(
+            "Errors of states (+k: k steps ahead), rewards and returns: squared, on held-out episodes, in units of the "
+            "data's variance."
+        )
     if any(measure.startswith("action_error") for measure in study.columns):
-        words.append("Action errors: squared, raw.")
+        words.append("Action errors: squared, on held-out episodes.")
     if study.differences:
         how = "by seed" if seeds > 1 else "by episode"
         words.append(f"Δ: difference to {study.variants[study.baseline].label}, paired {how}.")
@@ -105,7 +112,7 @@ def study_tables(study: Study, rows: Sequence[Row]) -> list[Table]:
         table = Table(title=f"{study.title}: {dataset}", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("")
         for title in titles:
-            table.add_column(title, justify="right")
+            table.add_column(title, justify="right", min_width=max(map(len, title.replace(",", "").split())))
         for label, texts in variants.items():
             table.add_row(label, *texts)
         tables.append(table)
