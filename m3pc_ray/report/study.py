@@ -53,12 +53,15 @@ def study_figure(rows: Sequence[Row], study: Mapping[str, Any], path: str | Path
             else:
                 _draw_bars(axes, chosen, measures, study)
             axes.set_title(dataset, loc="left")
+            if not any(row["mean"] is not None for row in chosen):
+                axes.text(0.5, 0.5, "not measured yet", transform=axes.transAxes, ha="center", color="#777777")
+                axes.set_yticks([])
             if index % len(datasets) == 0:
                 axes.set_ylabel(name)
         _legend(all_axes)
         whole = all_axes[0].figure
         over = "seeds" if len(study["seeds"]) > 1 else "episodes"
-        note = f"bars of errors: standard error over {over}; {study['episodes']} episodes a planner and seed"
+        note = f"error bars: standard error over {over}; {study['episodes']} episodes a planner and seed"
         whole.suptitle(f"{study['title']}\n{note}", x=0.01, ha="left", fontsize=9)
     return Path(path)
 
@@ -90,6 +93,8 @@ def _draw_bars(axes: Axes, rows: Sequence[Row], measures: Sequence[str], study: 
     for place, measure in enumerate(measures):
         colour, label = _look(measure, place, study)
         known = [row for row in rows if row["measure"] == measure and row["mean"] is not None]
+        if not known:
+            continue
         at = [labels.index(row["label"]) + (place - (len(measures) - 1) / 2) * width for row in known]
         means, errors = [row["mean"] for row in known], [row["error"] or 0.0 for row in known]
         axes.bar(at, means, 0.92 * width, yerr=errors, color=colour, label=label, error_kw={"elinewidth": 1.0})
@@ -98,6 +103,7 @@ def _draw_bars(axes: Axes, rows: Sequence[Row], measures: Sequence[str], study: 
                 axes.scatter([x] * len(row["values"]), row["values"], s=10, color="black", zorder=3, linewidths=0)
     crowded = max(map(len, labels), default=0) > 8
     axes.set_xticks(range(len(labels)), labels, rotation=25 if crowded else 0, ha="right" if crowded else "center")
+    axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.grid(visible=False, axis="x")
 
 
@@ -108,6 +114,8 @@ def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[Row]], study: Mapping[s
         known = sorted(
             (row for row in rows if row["x"] is not None and row["mean"] is not None), key=lambda row: float(row["x"])
         )
+        if not known:
+            continue
         colour, label = _look(line, index, study)
         axes.errorbar(
             [row["x"] for row in known],

@@ -21,7 +21,8 @@ from m3pc_ray.evaluation.diagnostics import mask_errors
 from m3pc_ray.evaluation.evaluate import evaluate_planners, run_episodes
 from m3pc_ray.evaluation.tables import evaluation_bars
 from m3pc_ray.studies.definition import Cell
-from m3pc_ray.studies.records import CLONING, MASKS, SCORE, StudyFolder
+from m3pc_ray.studies.dynamics import shared_dynamics_errors
+from m3pc_ray.studies.records import CLONING, DYNAMICS, MASKS, SCORE, StudyFolder
 from m3pc_ray.studies.train import data_of
 from m3pc_ray.training.assemble import Models, load_models
 from m3pc_ray.training.data_parts import data_parts
@@ -46,7 +47,9 @@ def has_critic(cell: Cell) -> bool:
 def wanted_measures(cell: Cell) -> list[str]:
     """What the study's columns and planners ask of a cell, without what it cannot do."""
     columns, guides = cell.study.columns, cell.study.planners
-    wanted = [MASKS] if any(not column.startswith(("score/", "return/", "training/")) for column in columns) else []
+    others = ("score/", "return/", "training/", "dynamics/")
+    wanted = [MASKS] if any(not column.startswith(others) for column in columns) else []
+    wanted += [DYNAMICS] if any(column.startswith("dynamics/") for column in columns) else []
     wanted += [SCORE + guide for guide in guides if guide != "critic" or has_critic(cell)]
     return [*wanted, CLONING] if any(column.endswith("/mlp_bc") for column in columns) else wanted
 
@@ -69,6 +72,10 @@ def measure_cell(folder: StudyFolder, cell: Cell, console: Console, device: str 
     models, proposes = load_cell(folder, cell, device)
     if MASKS in measures:
         folder.add(cell, MASKS, _mask_errors(cell, models, proposes))
+    if DYNAMICS in measures:
+        trajectories = data_of(cell.trained()["predicts"].config())
+        held_out = data_parts(trajectories, models.config).validation
+        folder.add(cell, DYNAMICS, shared_dynamics_errors(models, trajectories, held_out))
     guides: list[Guide] = [guide for guide in cell.study.planners if SCORE + guide in measures]
     if guides:
         _play(folder, cell, models, proposes, guides, console)

@@ -22,6 +22,7 @@ from m3pc_ray.training.checkpoints import list_checkpoints
 from m3pc_ray.training.run_folder import RunFolder, write_atomically
 
 MASKS = "mask_errors"
+DYNAMICS = "dynamics"
 CLONING = "mlp_bc"
 SCORE = "score/"
 
@@ -72,13 +73,13 @@ class StudyFolder:
         return dict(record)
 
     def find(self, cell: Cell, measure: str) -> Any | None:
-        """The value of `MASKS`, `CLONING` or a planner's score as the study wants it; None where it is to be made."""
+        """A measured value as the study wants it, by the names above; None where it is still to be measured."""
         entry = self._entry(cell, measure)
         return None if entry is None else entry["value"]
 
     def facts(self, cell: Cell) -> dict[str, dict[str, Any]] | None:
         """What is recorded of the runs that the cell is made of, by role; None where nothing was measured yet."""
-        for measure in (MASKS, *(SCORE + guide for guide in cell.study.planners)):
+        for measure in (MASKS, DYNAMICS, *(SCORE + guide for guide in cell.study.planners)):
             entry = self._entry(cell, measure)
             if entry is not None:
                 return dict(entry["runs"])
@@ -115,7 +116,7 @@ class StudyFolder:
             return {**played, "steps": study.mlp_bc.steps, "batch_size": study.mlp_bc.batch_size, "data": data}
         runs = {role: self.training_of(trained) for role, trained in cell.trained().items()}
         depends_on = {"planner": cell.planner_settings(), "runs": runs}
-        return depends_on if measure == MASKS else {**played, **depends_on}
+        return depends_on if measure in (MASKS, DYNAMICS) else {**played, **depends_on}
 
     def training_of(self, cell: Cell) -> dict[str, Any]:
         """What decides the weights of the cell's run, as JSON."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from m3pc_ray.studies.definition import Cell, Study, Variant
 from m3pc_ray.studies.measure import has_critic
-from m3pc_ray.studies.records import CLONING, MASKS, SCORE, StudyFolder
+from m3pc_ray.studies.records import CLONING, DYNAMICS, MASKS, SCORE, StudyFolder
 
 Row = dict[str, Any]
 UNITS = {"seconds": "seconds", "steps": "btm_updates", "sequences": "sequences", "critic_updates": "critic_updates"}
@@ -106,7 +106,7 @@ def _measured(folder: StudyFolder, cell: Cell, measure: str) -> Measured | None:
         return Measured(float(row[f"{kind}_mean"]), tuple(row[f"{kind}s"]))
     if kind == "training":
         return _training(folder, cell, UNITS[name])
-    errors = folder.find(cell, MASKS)
+    errors = folder.find(cell, DYNAMICS if kind == "dynamics" else MASKS)
     value = None if errors is None else errors.get(measure)
     return None if value is None else Measured(float(value))
 

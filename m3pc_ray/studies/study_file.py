@@ -33,7 +33,7 @@ VARIANT_KEYS = tuple(field.name for field in dataclasses.fields(Variant) if fiel
 NEIGHBOURS = ("trained_as", "proposes", "predicts", "critic", "start_from")
 MEASURES = (
     r"score/(none|return|critic|mlp_bc)|return/(none|return|critic|mlp_bc)|action_error/\w+|states_error/\w+"
-    r"|rewards_error(/\w+)?|returns_error|negative_log_likelihood|entropy|training/(seconds|steps|sequences|critic_updates)"
+    r"|dynamics/[1-9]\d*|rewards_error(/\w+)?|returns_error|negative_log_likelihood|entropy|training/(seconds|steps|sequences|critic_updates)"
 )
 """Names a column may have; which masks there are is the model's affair."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -233,7 +233,7 @@ def _measures(value: Any, where: str) -> tuple[str, ...]:
         if not re.fullmatch(MEASURES, measure):
             raise UserError(
                 f"{where}: {measure}: no such measure; there are score/none, action_error/<mask>, "
-                "states_error/<k>_ahead and others, see docs/studies.md"
+                "dynamics/<k> and others, see docs/studies.md"
             )
     if len(set(measures)) < len(measures):
         raise UserError(f"{where}: a measure is named twice")

@@ -42,6 +42,8 @@ def column_title(measure: str) -> str:
     kind, _, name = measure.partition("/")
     if kind in ("score", "return"):
         return f"{kind}, {PLANNER_NAMES[cast(Guide, name)].partition('(')[2].rstrip(')')}"
+    if kind == "dynamics":
+        return f"dynamics error, +{name}"
     if name.endswith("_ahead"):
         return f"states error, +{name.removesuffix('_ahead')}"
     return f"{kind.replace('_', ' ')}, {SHORT.get(name, name.replace('_', ' '))}"
@@ -62,7 +64,12 @@ def caption(study: Study, rows: Sequence[Row]) -> str:
     ):
         words.append(
             "Errors of states (+k: k steps ahead), rewards and returns: squared, on held-out episodes, in units of the "
-            "data's variance."
+            "variance of what the run learnt from."
+        )
+    if any(measure.startswith("dynamics/") for measure in study.columns):
+        words.append(
+            "Dynamics errors (+k: k steps ahead): squared, of states of held-out episodes, in units of the whole data "
+            "set's variance."
         )
     if any(measure.startswith("action_error") for measure in study.columns):
         words.append("Action errors: squared, on held-out episodes.")

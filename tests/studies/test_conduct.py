@@ -16,7 +16,9 @@ import torch
 
 from m3pc_ray import cli
 from m3pc_ray.agent import Agent
+from m3pc_ray.evaluation.capabilities.dynamics import WINDOWS
 from m3pc_ray.evaluation.evaluate import evaluate_planners
+from m3pc_ray.model.masks import forward_dynamics
 from m3pc_ray.studies import conduct, measure, train
 from m3pc_ray.studies.records import StudyFolder
 from m3pc_ray.training.assemble import load_models
@@ -297,6 +299,41 @@ def test_mistakes_on_the_command_line(
     write_study(tmp_path / "small.yaml")
     assert study(tmp_path, *words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_dynamics_errors_of_runs_on_parts_of_the_data_share_their_unit(tmp_path: Path) -> None:
+    part = {"settings": {"data.episodes_fraction": 0.1}}
+    evaluation = {"planners": [], "episodes": 2}
+    write_study(
+        tmp_path / "small.yaml", variants={"part": part}, columns=["dynamics/1", "dynamics/3"], evaluation=evaluation
+    )
+    assert study(tmp_path) == 0
+    rows = json.loads((tmp_path / "out/small.json").read_text())["rows"]
+    models = load_models(RunFolder.open(tmp_path / "out/runs/hop-part-s0"))
+    whole = train.data_of(models.config)
+    _, held_out = whole.split(models.config.data.validation_fraction, 0)
+    # Window by window, in raw units, divided by the whole data's variance.
+    units = np.where((std := whole.observations.std(axis=0, dtype=np.float64)) < 0.1, 1.0, std)
+    assert not np.allclose(units, models.statistics.states_std, rtol=0.01)
+    squared: dict[int, list[np.ndarray]] = {1: [], 3: []}
+    mean, own = models.statistics.states_mean, models.statistics.states_std
+    for first, last in zip(held_out.episode_starts[:-1], held_out.episode_starts[1:], strict=True):
+        for start in range(first, last - 7):
+            rows_of_window = slice(start, start + 8)
+            tokens = {name: torch.zeros(1, 8, 1) for name in ("returns", "rewards")}
+            actions = np.clip(held_out.actions[rows_of_window], -1, 1)
+            states = (held_out.observations[rows_of_window] - mean) / own
+            tokens |= {"states": torch.as_tensor(states)[None], "actions": torch.as_tensor(actions)[None]}
+            with torch.no_grad():
+                predicted = models.model(tokens, forward_dynamics(8, 0)).states[0].numpy() * own + mean
+            for ahead, errors in squared.items():
+                true = held_out.observations[start + ahead]
+                errors.append(np.square((predicted[ahead] - true) / units))
+    for row, ahead in zip(rows, (1, 3), strict=True):
+        if len(squared[ahead]) <= WINDOWS:
+            assert row["mean"] == pytest.approx(np.mean(squared[ahead]), rel=1e-4)
+        else:
+            pytest.fail("the bundled data has grown: compare on the windows that are drawn")
 
 
 def test_behaviour_cloning_learns_from_the_labelled_episodes_of_the_run(
