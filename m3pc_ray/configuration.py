@@ -161,9 +161,9 @@ def shipped_configs() -> Path:
 
 
 def shipped_settings() -> list[Path]:
-    """The shipped files that hold settings: neither goals, mask patterns, sweeps nor what Ray's tools and Kubernetes
-    read."""
-    others = ("cluster", "goals", "patterns", "sweeps")
+    """The shipped files that hold settings: neither goals, mask patterns, sweeps, studies nor what Ray's tools and
+    Kubernetes read."""
+    others = ("cluster", "goals", "patterns", "studies", "sweeps")
     return sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name not in others)
 
 

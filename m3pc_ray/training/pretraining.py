@@ -88,10 +88,13 @@ def take_component(source: RunFolder, config: RunConfig, models: Models) -> Take
         raise UserError("--start-from needs --pretrain.components btm or critic: the other one is taken from that run")
     tensors, state = load_checkpoint(source)
     theirs = source.config()
-    scale, their_scale = config.data.return_scale, theirs.data.return_scale
-    if state["models"]["statistics"] != models.statistics.to_dict() or scale != their_scale:
-        raise UserError(f"{source.path}: trained on other data than {config.data.dataset} (or another return_scale)")
     phase = "btm" if config.pretrain.components == "critic" else "critic"
+    statistics, their_statistics = models.statistics.to_dict(), state["models"]["statistics"]
+    # A critic sees rewards as they are and no returns-to-go: of the statistics only the states' matter to it.
+    compared = list(statistics) if phase == "btm" else ["states_mean", "states_std"]
+    other_scale = phase == "btm" and config.data.return_scale != theirs.data.return_scale
+    if other_scale or any(statistics[name] != their_statistics[name] for name in compared):
+        raise UserError(f"{source.path}: trained on other data than {config.data.dataset} (or another return_scale)")
     same = theirs.model == config.model if phase == "btm" else theirs.critic.hidden_width == config.critic.hidden_width
     if not same:
         raise UserError(

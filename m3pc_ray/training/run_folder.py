@@ -35,6 +35,33 @@ JOB_COPIES = "/runtime_resources/working_dir_files/"
 STATUSES: tuple[str, ...] = ("running", "interrupted", "finished", "failed")
 
 
+class Locked(UserError):
+    """Another process is doing this."""
+
+
+@contextlib.contextmanager
+def lock_file(path: Path, busy: str) -> Iterator[None]:
+    """Be the only process that holds the lock file; the kernel gives it up with the process, however it ends.
+
+    Raises Locked with `busy` where another holds it, UserError where it cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Locked(f"{busy}; let it end, or end it first") from None
+    except OSError as error:  # some network file systems have no locks
+        _LOGGER.warning("%s: cannot be locked (%s); let no other process do the same", path, error.strerror)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class RunFolder:
     """One run on disk. Make a new one with `create`, use an existing one with `open`."""
 
@@ -110,24 +137,10 @@ class RunFolder:
     def exclusive(self) -> Iterator[None]:
         """Be the only process that trains this run; the kernel gives the lock up with the process, however it ends.
 
-        Raises UserError where another process trains it, or the folder cannot be written.
+        Raises Locked where another process trains it, UserError where the folder cannot be written.
         """
-        path = self.path / ".lock"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be opened: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise UserError(f"{self.path}: another process is training this run; let it end, or end it first") from None
-        except OSError as error:  # some network file systems have no locks
-            _LOGGER.warning("%s: cannot be locked (%s); let no other process train this run", path, error.strerror)
-        try:
+        with lock_file(self.path / ".lock", f"{self.path}: another process is training this run"):
             yield
-        finally:
-            os.close(descriptor)
 
     def config(self) -> RunConfig:
         """The run's configuration. Raises UserError where config.yaml is missing or damaged."""

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from m3pc_ray import cli
 from m3pc_ray.config import DataConfig
 from m3pc_ray.errors import UserError
-from m3pc_ray.training.assemble import build_models
-from m3pc_ray.training.pretraining import Pretraining
+from m3pc_ray.training.assemble import build_models, load_models
+from m3pc_ray.training.data_parts import data_parts
+from m3pc_ray.training.pretraining import Pretraining, load_data
 from m3pc_ray.training.run_folder import RunFolder
 from tests.training.test_pretraining import make_config, make_trajectories
 
@@ -48,3 +50,24 @@ def test_the_whole_is_the_default() -> None:
     assert DataConfig().episodes_fraction == 1.0
     trajectories = make_trajectories()
     np.testing.assert_array_equal(trajectories.fraction(1.0, 3).observations, trajectories.observations)
+
+
+def test_the_command_builds_its_models_on_the_fraction_too(tmp_path: Path) -> None:
+    options = {
+        "model.width": 16,
+        "model.heads": 2,
+        "pretrain.steps": 2,
+        "pretrain.batch_size": 8,
+        "pretrain.threads": 1,
+    }
+    options |= {"data.dataset": "bundled/hopper", "data.episodes_fraction": 0.05, "pretrain.components": "btm"}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    assert cli.main(["pretrain", "--out", str(tmp_path / "run"), *words, "--device", "cpu"]) == 0
+    run = RunFolder.open(tmp_path / "run")
+    whole = load_data(run.config())
+    part = data_parts(whole, run.config()).described
+    assert part.num_episodes < whole.num_episodes
+    models, expected = load_models(run), build_models(run.config(), part)
+    assert models.statistics.to_dict() == expected.statistics.to_dict()
+    assert models.prompt.to_dict() == expected.prompt.to_dict()
+    assert models.statistics.to_dict() != build_models(run.config(), whole).statistics.to_dict()

@@ -163,6 +163,27 @@ def test_one_component_can_be_trained_again_on_top_of_a_run(tmp_path: Path) -> N
         take_component(first, other, models)
 
 
+def test_a_critic_goes_with_another_scale_of_the_returns_but_a_model_does_not(tmp_path: Path) -> None:
+    config, trajectories = make_config(), make_trajectories()
+    first = RunFolder.create(tmp_path / "first", config, "pretrain")
+    Pretraining(first, config, trajectories).train()
+    sums = dataclasses.replace(config.data, return_scale="sum")
+    model_alone = dataclasses.replace(make_config(components="btm"), data=sums)
+    models = build_models(model_alone, trajectories)
+    taken = take_component(first, model_alone, models)
+    assert taken.phase == "critic"
+    second = RunFolder.create(tmp_path / "second", model_alone, "pretrain")
+    Pretraining(second, model_alone, trajectories, models, taken).train()
+    (old, _), (new, state) = load_checkpoint(first), load_checkpoint(second)
+    assert all(torch.equal(tensor, new["critic"][name]) for name, tensor in old["critic"].items())
+    assert (state["btm_updates"], state["critic_updates"]) == (12, 40)
+    with pytest.raises(UserError, match="other data"):
+        take_component(first, model_alone, build_models(model_alone, make_trajectories(seed=1)))
+    critic_alone = dataclasses.replace(make_config(components="critic"), data=sums)
+    with pytest.raises(UserError, match="another return_scale"):
+        take_component(first, critic_alone, build_models(critic_alone, trajectories))
+
+
 @pytest.mark.parametrize("settings", [{"components": "btm"}, {"order": "side_by_side"}])
 def test_divergence_is_an_error_that_names_the_setting(tmp_path: Path, settings: dict[str, str]) -> None:
     """Beside a critic that would go on for hours, too: it ends with the model."""
