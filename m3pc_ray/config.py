@@ -8,10 +8,12 @@ its help text, on the command line too.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Guide = Literal["none", "return", "critic"]
+PatternDefinitions = dict[str, Any]
+"""Mask patterns as YAML gives them, by name; `m3pc_ray.mask_patterns` reads them."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class DataConfig:
     statistics and asked returns come from these episodes alone."""
     labelled_fraction: float = 1.0
     """Fraction of those episodes that keep their actions, one at least, the first of the same shuffle; of the others
-    only states, rewards and returns are learnt from."""
+    only states, rewards and returns are learnt from, and the critic and a replay leave them out."""
     return_scale: Literal["average", "sum"] = "average"
     """What a returns-to-go token holds: reward per remaining step of the time limit, or the plain sum."""
     time_limit: int = 0
@@ -88,6 +90,9 @@ class MaskConfig:
     """Share of the single goal mask, with the history or without it (the baseline of backward planning)."""
     behaviour_cloning_weight: float = 0.1
     """Share of the behaviour-cloning mask."""
+    patterns: PatternDefinitions = field(default_factory=dict)
+    """Your own mask patterns, each with its share (docs/masks.md): a YAML file of them, or the patterns themselves. A
+    run keeps the patterns, not the file's name. none: no patterns."""
 
 
 @dataclass(frozen=True)

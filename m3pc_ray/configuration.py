@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from m3pc_ray import config as settings_module
-from m3pc_ray.config import RunConfig
+from m3pc_ray.config import PatternDefinitions, RunConfig
 from m3pc_ray.configuration_ranges import check_ranges
 from m3pc_ray.errors import UserError
+from m3pc_ray.mask_patterns import parse_patterns
 from m3pc_ray.yaml_text import read_yaml, write_yaml
 
+_PATTERNS = "masks.patterns"
 _DESTINATION = "setting:"
 """Prefix of the argparse destinations, so that a command's own options cannot collide with settings."""
 
@@ -58,7 +60,8 @@ def _walk(cls: type, prefix: str) -> list[Setting]:
         if dataclasses.is_dataclass(annotation):
             settings += _walk(typing.cast(type, annotation), name + ".")
         else:
-            settings.append(Setting(name, annotation, item.default, documentation.get(item.name, "")))
+            default = None if item.default is dataclasses.MISSING else item.default
+            settings.append(Setting(name, annotation, default, documentation.get(item.name, "")))
     return settings
 
 
@@ -158,9 +161,23 @@ def shipped_configs() -> Path:
 
 
 def shipped_settings() -> list[Path]:
-    """The shipped files that hold settings: neither goals, sweeps, studies nor what Ray's tools and Kubernetes read."""
-    others = ("cluster", "goals", "studies", "sweeps")
+    """The shipped files that hold settings: neither goals, mask patterns, sweeps, studies nor what Ray's tools and
+    Kubernetes read."""
+    others = ("cluster", "goals", "patterns", "studies", "sweeps")
     return sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name not in others)
+
+
+def read_patterns_file(path: str | Path) -> PatternDefinitions:
+    """The mask patterns of a YAML file, as `masks.patterns` holds them: `path` is a file or the name of a shipped one.
+
+    Raises UserError for a file that is not there, or holds something else than patterns.
+    """
+    file = find_config(path, sorted((shipped_configs() / "masks/patterns").glob("*.yaml")))
+    patterns = read_yaml(file)
+    if not patterns:
+        raise UserError(f"{file}: holds no mask pattern")
+    parse_patterns(patterns, str(file))
+    return patterns
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, sections: typing.Sequence[str] | None = None) -> None:
@@ -209,6 +226,9 @@ def _read_file(path: Path, values: dict[str, tuple[Any, str]], chain: tuple[Path
         beside = path.parent / str(entry)
         _read_file(beside if beside.is_file() else find_config(str(entry)), values, (*chain, resolved))
     _flatten(tree, "", str(path), values)
+    patterns, source = values.get(_PATTERNS, (None, ""))
+    if isinstance(patterns, str) and source == str(path) and (path.parent / patterns).is_file():
+        values[_PATTERNS] = (str((path.parent / patterns).resolve()), source)  # beside the file that names it
 
 
 def _flatten(tree: dict[Any, Any], prefix: str, source: str, values: dict[str, tuple[Any, str]]) -> None:
@@ -272,6 +292,8 @@ def _type_name(annotation: Any) -> str:
         return "{" + ",".join(str(choice) for choice in get_args(annotation)) + "}"
     if _is_optional(annotation):
         return "|".join(_type_name(part) for part in get_args(annotation) if part is not type(None)) + "|none"
+    if annotation == PatternDefinitions:
+        return "FILE"
     return {bool: "true|false", int: "INT", float: "FLOAT", str: "TEXT"}[annotation]
 
 
@@ -292,6 +314,8 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
             return text
         listing = " or ".join(str(choice) for choice in choices)
         raise UserError(f"{where}: must be {listing}, not {_shown(value)}")
+    if annotation == PatternDefinitions:
+        return _patterns(text, where)
     if annotation is bool:
         if isinstance(text, bool):
             return text
@@ -311,6 +335,21 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
     if isinstance(value, str):
         return value
     raise UserError(f"{where}: must be text, not {_shown(value)}")
+
+
+def _patterns(value: Any, where: str) -> PatternDefinitions:
+    """The definitions themselves, of a file or as given: so a run's configuration holds all that its resume needs."""
+    if isinstance(value, str):
+        if value.lower() in ("none", ""):
+            return {}
+        try:
+            value, where = read_patterns_file(value), f"{where}: {value}"
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: must be a file of mask patterns, or a mapping of them, not {_shown(value)}")
+    parse_patterns(value, where, weights_needed=True)
+    return value
 
 
 def _shown(value: Any) -> str:

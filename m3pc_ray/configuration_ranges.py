@@ -10,6 +10,7 @@ from typing import Any
 
 from m3pc_ray.config import RunConfig
 from m3pc_ray.errors import UserError
+from m3pc_ray.mask_patterns import parse_patterns
 
 _COUNT = "[1, inf)"
 _COUNT_OR_ZERO = "[0, inf)"
@@ -150,8 +151,18 @@ def _relations(config: RunConfig) -> Iterator[tuple[str, str]]:
     if model.log_std_min >= model.log_std_max:
         yield "model.log_std_min", f"must be below model.log_std_max = {model.log_std_max:g}, not {model.log_std_min:g}"
     weights = {name: value for name, value in vars(masks).items() if name.endswith("_weight")}
-    if masks.test_mask_fraction > 0 and sum(weights.values()) == 0:
+    patterns = parse_patterns(masks.patterns, "masks.patterns").values()
+    for pattern in patterns:
+        if problem := pattern.problem(model.segment_length):
+            yield "masks.patterns", problem
+    of_patterns = sum(pattern.weight or 0.0 for pattern in patterns)
+    if masks.test_mask_fraction > 0 and sum(weights.values()) + of_patterns == 0:
         yield "masks.test_mask_fraction", f"above 0 needs one of {', '.join(weights)} above 0"
+    if masks.test_mask_fraction == 0 and of_patterns > 0:
+        yield (
+            "masks.patterns",
+            "weights above 0 need masks.test_mask_fraction above 0, or no group is trained with them",
+        )
     if planner.context_length >= model.segment_length:
         yield (
             "planner.context_length",

@@ -109,7 +109,10 @@ def checked_value(name: str, value: Any, source: str) -> Any:
     """
     if isinstance(value, dict | list):
         raise UserError(f"{source}: {name}: must be a single value")
-    return value_of(with_settings(RunConfig(), {name: value}, source), name)
+    converted = value_of(with_settings(RunConfig(), {name: value}, source), name)
+    if isinstance(converted, dict):
+        raise UserError(f"{source}: {name}: a sweep cannot set it; put it into the configuration of the runs")
+    return converted
 
 
 def combinations(space: Mapping[str, Axis], samples: int, seed: int) -> list[Settings]:

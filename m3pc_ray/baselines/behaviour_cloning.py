@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from m3pc_ray.baselines.feedforward_agent import Policy
+from m3pc_ray.baselines.logged_actions import logged_actions
 from m3pc_ray.baselines.mlp import FloatArray, Progress, TrainedMLP, Training, train_mlp
-from m3pc_ray.environments.actions import to_model_range
 from m3pc_ray.trajectories.episodes import Trajectories
 
 
@@ -17,9 +17,7 @@ def fit_behaviour_cloning(
 
     Raises UserError where no step has an action.
     """
-    metadata = trajectories.metadata
-    actions = to_model_range(trajectories.actions, metadata.action_low, metadata.action_high)
-    return train_mlp(trajectories.observations, actions, training, squash=True, progress=progress)
+    return train_mlp(trajectories.observations, logged_actions(trajectories), training, squash=True, progress=progress)
 
 
 def train_behaviour_cloning(

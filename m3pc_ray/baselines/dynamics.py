@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from m3pc_ray.baselines.logged_actions import logged_actions
 from m3pc_ray.baselines.mlp import MLP, FloatArray, Progress, TrainedMLP, Training, train_mlp
-from m3pc_ray.environments.actions import to_model_range
 from m3pc_ray.trajectories.episodes import Trajectories
+from m3pc_ray.trajectories.validity import to_nan
 
 
 def fit_dynamics(trajectories: Trajectories, training: Training, progress: Progress | None = None) -> TrainedMLP:
@@ -16,11 +17,10 @@ def fit_dynamics(trajectories: Trajectories, training: Training, progress: Progr
     Every dimension counts in units of the variance of its change, so that slow ones are learned as well as fast ones.
     Raises UserError where no step has an action and a known successor.
     """
-    metadata = trajectories.metadata
-    actions = to_model_range(trajectories.actions, metadata.action_low, metadata.action_high)
     change = trajectories.next_observations() - trajectories.observations
-    inputs = np.concatenate([trajectories.observations, actions], axis=1)
-    targets = np.concatenate([change, trajectories.rewards[:, None]], axis=1)
+    inputs = np.concatenate([trajectories.observations, logged_actions(trajectories)], axis=1)
+    rewards = to_nan(trajectories.rewards, trajectories.rewards_known)
+    targets = np.concatenate([change, rewards[:, None]], axis=1)
     return train_mlp(inputs, targets, training, progress=progress)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from m3pc_ray.baselines.logged_actions import logged_actions
 from m3pc_ray.baselines.mlp import FloatArray, Progress, TrainedMLP, Training, train_mlp
-from m3pc_ray.environments.actions import to_model_range
 from m3pc_ray.trajectories.episodes import Trajectories
 
 
@@ -24,7 +24,5 @@ def fit_inverse_dynamics(
 
     Raises UserError where no step has an action and a known successor.
     """
-    metadata = trajectories.metadata
-    actions = to_model_range(trajectories.actions, metadata.action_low, metadata.action_high)
     inputs = pairs(trajectories.observations, trajectories.next_observations())
-    return train_mlp(inputs, actions, training, squash=True, progress=progress)
+    return train_mlp(inputs, logged_actions(trajectories), training, squash=True, progress=progress)

@@ -54,6 +54,7 @@ def load_proposer(
     Raises UserError where the two cannot plan together or the data set is not there.
     """
     from m3pc_ray.training.assemble import load_models
+    from m3pc_ray.training.data_parts import data_parts
     from m3pc_ray.training.pairing import check_pair, paired_models
     from m3pc_ray.training.pretraining import load_data
     from m3pc_ray.training.run_folder import RunFolder
@@ -62,4 +63,5 @@ def load_proposer(
     if any(name.startswith("planner.utility_unit") for name in overrides):
         check_pair(predicts, proposes)
         return predicts, proposes
-    return paired_models(predicts, proposes, load_data(predicts.config)), proposes
+    parts = data_parts(load_data(predicts.config), predicts.config)
+    return paired_models(predicts, proposes, parts.transitions), proposes

@@ -64,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     for table in capability_tables(rows):
         console.print(table)
     for remark in remarks(rows):
-        console.print(remark, highlight=False)
-    for path in draw_capabilities(rows, out, more["run"]):
+        console.print(remark, highlight=False, soft_wrap=True)
+    for path in draw_capabilities(rows, out, str(more["run"])):
         console.print(str(path), highlight=False, soft_wrap=True)
     return 0
 

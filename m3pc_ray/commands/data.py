@@ -6,6 +6,8 @@
     m3pc data convert d4rl/hopper-medium-v2 data/hopper-medium
     m3pc data convert data/hopper-medium copy.hdf5
     m3pc data convert d4rl/hopper-medium-v2 d4rl/hopper-medium-replay-v2 data/hopper-both
+    m3pc data convert bundled/hopper data/few-actions --drop-actions 0.95 --seed 0
+    m3pc data convert data/few-actions data/labelled --complete-only
     m3pc data convert runs/finetuned data/finetuned-replay
     m3pc data info runs/finetuned/replay
     m3pc data download d4rl/hopper-medium-v2 --folder data
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--environment", default="", metavar="ID", help="environment, where the data names none")
     command.add_argument("--overwrite", action="store_true", help="replace an existing DST")
+    command.add_argument(
+        "--drop-actions",
+        type=float,
+        metavar="FRACTION",
+        help="leave out the actions of that fraction of the episodes, whole ones by a seeded shuffle",
+    )
+    command.add_argument("--seed", type=int, default=0, help="seed of that shuffle (default: 0)")
+    command.add_argument(
+        "--complete-only", action="store_true", help="leave out episodes that lack an action or a reward (for RLlib)"
+    )
     command.set_defaults(act=convert)
 
     command = actions.add_parser("download", parents=[common], help="fetch a D4RL file")
@@ -115,6 +128,9 @@ def describe(arguments: argparse.Namespace) -> None:
     ends = (row["fraction_terminated"], row["fraction_time_limit"], row["fraction_cut"])
     facts.add_row("ended", f"terminated {ends[0]:.1%}, time limit {ends[1]:.1%}, cut {ends[2]:.1%}")
     on_disk = f", on disk {_megabytes(row['disk_bytes'])}" if row["disk_bytes"] is not None else ""
+    for name in ("actions", "rewards"):
+        if row[f"fraction_{name}_known"] < 1.0:
+            facts.add_row(name, f"known for {100 * row[f'fraction_{name}_known']:.1f} % of the steps")
     facts.add_row("size", f"in memory {_megabytes(row['memory_bytes'])}{on_disk}")
     if row["reference_source"]:
         facts.add_row("reference scores", row["reference_source"])
@@ -140,6 +156,10 @@ def convert(arguments: argparse.Namespace) -> None:
         names = [part.metadata.name for part in parts]
         joined = {"name": target.stem, "origin": f"{' + '.join(names)}, joined; of the first: {data.metadata.origin}"}
         data = Trajectories.concatenate(parts, data.metadata.replace(**joined))
+    if arguments.complete_only:
+        data = data.complete_episodes()
+    if arguments.drop_actions is not None:
+        data = _without_actions(data, arguments.drop_actions, arguments.seed)
     if target.suffix in d4rl.SUFFIXES:
         if target.is_dir():
             raise UserError(f"{target} is a folder; it will not be overwritten by a file")
@@ -149,6 +169,24 @@ def convert(arguments: argparse.Namespace) -> None:
         write_store(data, target, arguments.overwrite)
     size = _megabytes(disk_bytes(target))
     print(f"{target}: {data.num_episodes:,} episodes, {data.num_steps:,} steps, {size}")
+
+
+def _without_actions(data: Trajectories, fraction: float, seed: int) -> Trajectories:
+    """The data without the actions of a fraction of its episodes; its origin says so.
+
+    With one seed, what keeps its actions at a larger fraction keeps them at a smaller one.
+    """
+    import numpy as np
+
+    if not 0.0 < fraction <= 1.0:
+        raise UserError(f"--drop-actions is {fraction:g}; it must be above 0 and at most 1")
+    if seed < 0:
+        raise UserError(f"--seed is {seed}; it must be 0 or more")
+    everywhere = np.arange(data.num_episodes)
+    dropped = everywhere if fraction == 1.0 else np.setdiff1d(everywhere, data.fraction_indices(1.0 - fraction, seed))
+    said = f"actions of {len(dropped):,} of {data.num_episodes:,} episodes left out, seed {seed}"
+    metadata = data.metadata.replace(origin=f"{data.metadata.origin}; {said}")
+    return dataclasses.replace(data.without_actions(dropped), metadata=metadata)
 
 
 def fetch(arguments: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from m3pc_ray.environments.make import make_environment
 from m3pc_ray.environments.observed_state import ObservedState, find_observed_state
 from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories.episodes import Trajectories
+from m3pc_ray.trajectories.validity import flags_of
 
 TRANSITIONS = 2000
 """Replayed by default, in less than a second; a quarter of them are ends of episodes, where versions of a task differ
@@ -47,6 +48,7 @@ class Replayed:
     observation_errors: npt.NDArray[np.float64]
     """Largest over the observation's entries; NaN where the log does not tell what followed."""
     reward_errors: npt.NDArray[np.float64]
+    """NaN where the log has no reward."""
     other_ends: npt.NDArray[np.bool_]
     """The step ended the episode in one of the two and not in the other."""
     skipped: int
@@ -87,7 +89,7 @@ def check_drift(trajectories: Trajectories, transitions: int = TRANSITIONS, seed
 def replay(trajectories: Trajectories, transitions: int, seed: int = 0) -> Replayed:
     """Replay about so many transitions, a quarter of them ends of episodes, the rest drawn evenly.
 
-    Raises UserError where the environment cannot be put into the state of an observation.
+    Raises UserError where the environment cannot be put into the state of an observation, and where no action is known.
     """
     rows = _choose(trajectories, transitions, seed)
     with _quiet_mujoco(), contextlib.closing(make_environment(trajectories.metadata.environment_id)) as environment:
@@ -97,19 +99,24 @@ def replay(trajectories: Trajectories, transitions: int, seed: int = 0) -> Repla
         following, terminated = trajectories.next_observations(), trajectories.terminated()
         errors, rewards = np.empty(len(usable)), np.empty(len(usable))
         other_ends = np.empty(len(usable), dtype=np.bool_)
+        earned = flags_of(trajectories.rewards_known, trajectories.num_steps)
         for i, row in enumerate(usable):
             observation, reward, ended = _transition(environment, state, trajectories, row)
             errors[i] = np.abs(observation - following[row]).max()
-            rewards[i] = abs(reward - float(trajectories.rewards[row]))
+            rewards[i] = abs(reward - float(trajectories.rewards[row])) if earned[row] else np.nan
             other_ends[i] = ended != terminated[row]
     return Replayed(errors, rewards, other_ends, len(rows) - len(usable))
 
 
 def _choose(trajectories: Trajectories, transitions: int, seed: int) -> npt.NDArray[np.int64]:
     rng = np.random.default_rng(seed)
+    known = flags_of(trajectories.actions_known, trajectories.num_steps)
+    if not known.any():
+        raise UserError(f"{trajectories.metadata.name} holds no actions, so nothing can be replayed")
     ends = trajectories.episode_starts[1:] - 1
+    ends = ends[known[ends]]
     ends = rng.choice(ends, min(len(ends), transitions // 4), replace=False)
-    others = np.setdiff1d(np.arange(trajectories.num_steps), ends)
+    others = np.setdiff1d(np.flatnonzero(known), ends)
     others = rng.choice(others, min(len(others), transitions - len(ends)), replace=False)
     return np.sort(np.concatenate([ends, others]))
 

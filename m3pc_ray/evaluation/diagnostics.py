@@ -22,6 +22,7 @@ from m3pc_ray.evaluation.held_out import check_sizes, is_data_of_run, split_of_r
 if TYPE_CHECKING:
     from m3pc_ray.planning.plan import PlanDetails
     from m3pc_ray.training.assemble import Models
+    from m3pc_ray.training.data import SegmentData
     from m3pc_ray.trajectories.episodes import Trajectories
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -290,23 +291,33 @@ def mask_errors(models: Models, trajectories: Trajectories) -> list[dict[str, An
     Rows {"kind": "mask", "name", "value"}; see `training.validation.validation_errors` for the names and units.
     Raises UserError when the data's sizes are not the run's.
     """
-    from m3pc_ray.training.data import SegmentData
+    from m3pc_ray.model.masks import user_patterns
     from m3pc_ray.training.validation import validation_errors
+
+    data, config = held_out_segments(models, trajectories), models.config
+    t = min(config.planner.context_length, models.model.config.segment_length - 1)
+    errors = validation_errors(models.model, data, t, patterns=user_patterns(config.masks))
+    return [{"kind": "mask", "name": name, "value": value} for name, value in errors.items()]
+
+
+def held_out_segments(models: Models, trajectories: Trajectories) -> SegmentData:
+    """Segments of the run's held-out episodes if `trajectories` is the run's data set, else of all of its episodes.
+
+    Raises UserError when the data's sizes are not the run's.
+    """
+    from m3pc_ray.training.data import SegmentData
 
     config: RunConfig = models.config
     check_sizes(models, trajectories)
     if is_data_of_run(models, trajectories) and config.data.validation_fraction > 0:
         _, trajectories = split_of_run(models, trajectories)
-    length = models.model.config.segment_length
-    data = SegmentData(
+    return SegmentData(
         trajectories,
         models.statistics,
         config.data.return_scale,
         models.time_limit,
-        length,
+        models.model.config.segment_length,
         models.action_low,
         models.action_high,
         next(models.model.parameters()).device,
     )
-    errors = validation_errors(models.model, data, min(config.planner.context_length, length - 1))
-    return [{"kind": "mask", "name": name, "value": value} for name, value in errors.items()]

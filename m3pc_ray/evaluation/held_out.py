@@ -27,16 +27,16 @@ def is_data_of_run(models: Models, trajectories: Trajectories) -> bool:
 
 
 def split_of_run(models: Models, trajectories: Trajectories) -> tuple[Trajectories, Trajectories]:
-    """(episodes that the run learned from, held-out ones) of the run's own data set, as its pretraining split it.
+    """(episodes that the run's model learned from, held-out ones) of its own data set, as its pretraining split it.
 
     A run on a fraction of the data holds out the same episodes as one on all of it. Raises UserError when the data's
     sizes are not the run's, or when the run held nothing out.
     """
+    from m3pc_ray.training.data_parts import data_parts
+
     check_sizes(models, trajectories)
     config = models.config
     if not config.data.validation_fraction > 0:
         raise UserError(f"the run held no episodes out: data.validation_fraction is {config.data.validation_fraction}")
-    learned, held_out = trajectories.split(config.data.validation_fraction, config.seed)
-    if config.data.episodes_fraction < 1.0:
-        learned = learned.fraction(config.data.episodes_fraction, config.seed)
-    return learned, held_out
+    parts = data_parts(trajectories, config)
+    return parts.train, parts.validation

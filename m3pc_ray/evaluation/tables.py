@@ -95,6 +95,32 @@ def diagnosis_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     return tables
 
 
+def pattern_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The errors of `m3pc masks --run`: a row for each modality that a pattern asks for."""
+    table = Table(
+        title=f"errors of what is asked for, on {rows[0]['segments']} held-out segments",
+        caption="mean squares: states, returns, rewards in the data's variance, actions raw",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for name in ("pattern", "t", "asked for", "steps"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("error", justify="right", no_wrap=True)
+    table.add_column("first, last step", justify="right", no_wrap=True)
+    for row in rows:
+        steps, errors = row["steps"], row["error_by_step"]
+        shown = str(steps[0]) if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
+        table.add_row(
+            row["pattern"],
+            str(row["t"]),
+            row["asked"],
+            shown,
+            f"{row['error']:.4f}",
+            f"{errors[0]:.4f}, {errors[-1]:.4f}",
+        )
+    return table
+
+
 def _cell(row: Mapping[str, Any], name: str) -> str:
     value, error = row.get(name), row.get(f"{name}_sem")
     if value is None:

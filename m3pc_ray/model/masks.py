@@ -2,20 +2,22 @@
 
 A mask is a boolean array of shape (4, T), rows in the order of `MODALITIES`, True where the token is visible. The
 columns of the table in `docs/architecture.md` are these functions; `t` is the index of the current step in the window.
+Users' masks are patterns instead (`m3pc_ray.mask_patterns`); the functions are what planning calls.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m3pc_ray.config import MaskConfig
+from m3pc_ray.mask_patterns import MODALITIES as MODALITIES
+from m3pc_ray.mask_patterns import Mask, MaskPattern, parse_patterns
 
-Mask = NDArray[np.bool_]
-
-MODALITIES = ("states", "returns", "actions", "rewards")
 STATES, RETURNS, ACTIONS, REWARDS = range(4)
 
 VISIBLE_RATIOS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
@@ -150,8 +152,22 @@ def make_test_mask(
     }[name](segment_length, t)
 
 
+def user_patterns(config: MaskConfig) -> tuple[MaskPattern, ...]:
+    """The user's patterns of a configuration."""
+    return _parsed(json.dumps(config.patterns)) if config.patterns else ()
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(definitions: str) -> tuple[MaskPattern, ...]:
+    """Parsed once and not at every draw of training."""
+    return tuple(parse_patterns(json.loads(definitions), "masks.patterns", weights_needed=True).values())
+
+
 def test_mask_probabilities(config: MaskConfig) -> NDArray[np.float64]:
-    """Probability of each of `TEST_MASKS` among the test-time masks of training, shape (7,)."""
+    """Probability of each of `TEST_MASKS`, then of each of the user's patterns, among the test-time masks of training.
+
+    Shape (7 + patterns,).
+    """
     weights = np.array(
         [
             config.rcbc_weight,
@@ -161,6 +177,7 @@ def test_mask_probabilities(config: MaskConfig) -> NDArray[np.float64]:
             config.path_inpainting_weight,
             config.goal_weight,
             config.behaviour_cloning_weight,
+            *(pattern.weight or 0.0 for pattern in user_patterns(config)),
         ]
     )
     return weights / weights.sum()
@@ -169,17 +186,23 @@ def test_mask_probabilities(config: MaskConfig) -> NDArray[np.float64]:
 def draw_masks(rng: np.random.Generator, segment_length: int, config: MaskConfig) -> list[Mask]:
     """One mask for each mask group of a batch.
 
-    `config.groups * config.test_mask_fraction` of them are test-time masks at a uniform step t (the fractional part
-    decided by chance), the others random ones.
+    `config.groups * config.test_mask_fraction` of them are test-time masks, the user's patterns among them, at a
+    uniform step t (the fractional part decided by chance), the others random ones.
     """
     expected = config.groups * config.test_mask_fraction
     num_test = int(expected) + int(rng.random() < expected - int(expected))
     masks = [random_mask(rng, segment_length) for _ in range(config.groups - num_test)]
     for _ in range(num_test):
-        name = TEST_MASKS[rng.choice(len(TEST_MASKS), p=test_mask_probabilities(config))]
+        probabilities = test_mask_probabilities(config)
+        chosen = int(rng.choice(len(probabilities), p=probabilities))
         t = int(rng.integers(segment_length))
         goals = draw_goals(rng, segment_length, t)
-        masks.append(make_test_mask(name, segment_length, t, goals, history=bool(rng.random() < 0.5)))
+        history = bool(rng.random() < 0.5)
+        if chosen < len(TEST_MASKS):
+            masks.append(make_test_mask(TEST_MASKS[chosen], segment_length, t, goals, history))
+        else:
+            pattern = user_patterns(config)[chosen - len(TEST_MASKS)]
+            masks.append(pattern.visible(segment_length, t, goals, rng))
     return masks
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from m3pc_ray.report.style import COLOURS, figure
 
@@ -53,26 +53,18 @@ def _of(rows: Sequence[Row], capability: str) -> list[Row]:
 def _draw_dynamics(panels: list[Axes], rows: Sequence[Row], run: str) -> None:
     """Error over steps ahead: from the first step of the window, and with the past in sight."""
     found = _of(rows, "forward_dynamics")
-    lines = (
-        ("no_change_error", "no change", PLAIN, ":", "s"),
-        ("error_without_later_actions", "model, later actions hidden", BLIND, "-", "v"),
-        ("error", "model, all actions of the window", MODEL, "-", "o"),
-        ("mlp_error", "MLP, rolled out", MLP, "--", "D"),
-    )
-    for name, label, colour, style, marker in lines:
-        _curve(panels[0], found, name, label, colour, style, marker)
-    t = found[0]["context_length"]
-    panels[0].set_title(f"{run}: states from one state and the actions", loc="left")
-    for name, label, colour, style, marker in (
-        ("error_with_history_without_later_actions", "model, later actions hidden", BLIND, "-", "v"),
-        ("error_with_history", "model, all actions", MODEL, "-", "o"),
-        ("error", "model without the past", MODEL, ":", "o"),
-        ("mlp_error", "MLP (sees no past)", MLP, "--", "D"),
-    ):
-        part = [row for row in found if row["error_with_history"] is not None]
-        if part:
-            _curve(panels[1], part, name, label, colour, style, marker)
-    panels[1].set_title(f"with {t} past steps in sight", loc="left")
+    alone, past = panels
+    _curve(alone, found, "no_change_error", PLAIN, ":", "s")
+    _curve(alone, found, "error_without_later_actions", BLIND, "-", "v")
+    _curve(alone, found, "error", MODEL, "-", "o")
+    _curve(alone, found, "mlp_error", MLP, "--", "D")
+    alone.set_title(f"{run}: from one state and the actions", loc="left")
+    later = [row for row in found if row["error_with_history"] is not None]
+    _curve(past, later, "error_with_history_without_later_actions", BLIND, "-", "v")
+    _curve(past, later, "error_with_history", MODEL, "-", "o")
+    _curve(past, later, "error", MODEL, ":", ".")
+    _curve(past, later, "mlp_error", MLP, "--", "D")
+    past.set_title(f"with {found[0]['context_length']} past steps in sight", loc="left")
     for axes in panels:
         axes.set_yscale("log")
         axes.set_xlabel("steps ahead")
@@ -80,34 +72,34 @@ def _draw_dynamics(panels: list[Axes], rows: Sequence[Row], run: str) -> None:
         axes.set_xlim(0.7, len(found) + 0.3)
         axes.grid(which="minor", axis="y", alpha=0.12)
         axes.yaxis.set_minor_formatter(NullFormatter())
-    low = min(axes.get_ylim()[0] for axes in panels)
-    high = max(axes.get_ylim()[1] for axes in panels)
+    low, high = (pick(axes.get_ylim()[side] for axes in panels) for side, pick in ((0, min), (1, max)))
     for axes in panels:
         axes.set_ylim(low, high)
-    panels[0].set_ylabel("squared error, units of the data's variance")
-    for axes in panels:
-        axes.legend(loc="best")
-    facts = found[0]
-    panels[1].text(
-        1.0,
-        -0.2,
-        f"MLP: {facts['mlp_steps']:,} gradient steps, {facts['mlp_budget_fraction']:.0%} of the model's; "
-        "bands: standard error over held-out episodes",
-        transform=panels[1].transAxes,
-        ha="right",
-        va="top",
-        fontsize=7,
-        color="#555555",
-    )
+    past.tick_params(labelleft=False)
+    alone.set_ylabel("squared error, units of the data's variance")
+    handles = [
+        Line2D([], [], color=PLAIN, linestyle=":", marker="s", markersize=4, label="no change"),
+        Line2D([], [], color=MODEL, marker="o", markersize=4, label="model, all actions of the window"),
+        Line2D([], [], color=BLIND, marker="v", markersize=4, label="model, later actions hidden"),
+        Line2D([], [], color=MODEL, linestyle=":", marker=".", markersize=4, label="model without the past"),
+        Line2D([], [], color=MLP, linestyle="--", marker="D", markersize=4, label="MLP, rolled out, sees no past"),
+    ]
+    past.legend(handles=handles, loc="upper right")
+    note = f"MLP: {found[0]['mlp_steps']:,} gradient steps, {found[0]['mlp_budget_fraction']:.0%} of the model's. "
+    note += "Bands: standard error over held-out episodes."
+    root = alone.get_figure(root=True)
+    assert root is not None
+    root.supxlabel(note, fontsize=7, color="#555555", x=0.99, ha="right")
 
 
-def _curve(axes: Axes, rows: Sequence[Row], name: str, label: str, colour: str, style: str, marker: str) -> None:
-    shown = [row for row in rows if row[name] is not None]
-    ahead = [row["steps_ahead"] for row in shown]
-    values = np.array([row[name] for row in shown])
-    errors = np.array([row.get(f"{name}_sem") or 0.0 for row in shown])
-    axes.plot(ahead, values, style, color=colour, marker=marker, markersize=4, linewidth=1.5, label=label)
-    axes.fill_between(ahead, np.maximum(values - errors, values * 0.2), values + errors, color=colour, alpha=0.15, lw=0)
+def _curve(axes: Axes, rows: Sequence[Row], name: str, colour: str, style: str, marker: str) -> None:
+    """One kind of error over steps ahead, with its standard error as a band."""
+    ahead = [row["steps_ahead"] for row in rows]
+    values = np.array([row[name] for row in rows])
+    errors = np.array([row.get(f"{name}_sem") or 0.0 for row in rows])
+    axes.plot(ahead, values, style, color=colour, marker=marker, markersize=4, linewidth=1.5)
+    lowest = np.maximum(values - errors, 0.2 * values)  # a band that reaches 0 has no place on this scale
+    axes.fill_between(ahead, lowest, values + errors, color=colour, alpha=0.15, lw=0)
 
 
 def _draw_sweep(panels: list[Axes], rows: Sequence[Row], run: str) -> None:
@@ -205,10 +197,13 @@ def _draw_summary(axes: Axes, rows: Sequence[Row], run: str) -> None:
         )
     axes.set_yticks(places, [f"{name}\nagainst {baseline}" for name, baseline, _ in bars], fontsize=7.5)
     axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_locator(LogLocator(base=10.0, subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("model's squared error / baseline's (left of 1: the model is better)")
-    axes.set_title(f"{run}: one model in its roles", loc="left")
+    shares = [row["mlp_budget_fraction"] for row in rows if "mlp_budget_fraction" in row]
+    short = f" (quick: the MLPs had {min(shares):.0%} of its steps)" if shares and min(shares) < 1 else ""
+    axes.set_title(f"{run}: one model in its roles{short}", loc="left")
 
 
 def summary_bars(rows: Sequence[Row]) -> list[tuple[str, str, float]]:

@@ -103,6 +103,7 @@ def build_models(config: RunConfig, trajectories: Trajectories) -> Models:
     )
     if config.critic.standardise_values:
         values = discounted_returns(trajectories, config.critic.discount)
+        values = values[~np.isnan(values)]
         models.critic.value_mean.fill_(float(values.mean()))
         models.critic.value_std.fill_(max(float(values.std()), 1e-3))
     return models

@@ -78,8 +78,8 @@ def transition_arrays(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What the critic learns from, a row a step, actions in (-1, 1), and which rows (steps,) it may learn from.
 
-    A successor that nobody saw cannot be bootstrapped from; after a termination it is not looked at. A step whose action
-    or reward is missing teaches the critic nothing.
+    A successor that nobody saw cannot be bootstrapped from; after a termination it is not looked at. A step without its
+    action or its reward teaches the critic nothing.
     """
     terminated, following = trajectories.terminated(), trajectories.next_observations()
     known = np.asarray(np.isfinite(following).all(axis=1))

@@ -50,8 +50,8 @@ def _check(train: Trajectories, transitions: Trajectories, components: str) -> N
     known = train.actions_known
     if components != "critic" and known is not None and not known.any():
         raise UserError(
-            f"{name}: no training episode holds an action, so the model could not learn to act; join it with a data set "
-            "that has actions (m3pc data convert SRC SRC DST)"
+            f"{name}: no training episode holds an action, so the model could not learn to act; join it with a data "
+            "set that has actions (m3pc data convert SRC SRC DST)"
         )
     labelled = both(transitions.actions_known, transitions.rewards_known)
     if components != "btm" and labelled is not None and not labelled.any():

@@ -17,6 +17,7 @@ from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import with_settings
 from m3pc_ray.critic.trainer import IQLTrainer
 from m3pc_ray.errors import UserError
+from m3pc_ray.model.masks import user_patterns
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.training.assemble import Models, build_models, models_from_checkpoint
 from m3pc_ray.training.btm_trainer import BTMTrainer, schedule_factor
@@ -282,7 +283,8 @@ class Pretraining:
 
     def _validate(self) -> dict[str, float]:
         t = min(self.config.planner.context_length, self.config.model.segment_length - 1)
-        errors = validation_errors(self.models.model, self.validation, t)
+        patterns = user_patterns(self.config.masks)
+        errors = validation_errors(self.models.model, self.validation, t, patterns=patterns)
         self.loggers["btm"].log(self.pace["btm"].step, {f"validation/{name}": value for name, value in errors.items()})
         return errors
 

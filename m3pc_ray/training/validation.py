@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import torch
 
+from m3pc_ray.mask_patterns import MaskPattern
 from m3pc_ray.model.masks import ACTIONS, MODALITIES, RETURNS, REWARDS, STATES, make_test_mask
 from m3pc_ray.model.network import Prediction, TrajectoryModel
 from m3pc_ray.training.data import SegmentData
-
-VALIDATION_SEGMENTS = 1024
-"""Most segments a validation looks at: enough for a relative standard error of a few percent."""
+from m3pc_ray.training.pattern_errors import asked_errors, held_out_tokens
 
 
 @torch.no_grad()
 def validation_errors(
-    model: TrajectoryModel, data: SegmentData, t: int, dtype: torch.dtype = torch.float32, seed: int = 0
+    model: TrajectoryModel,
+    data: SegmentData,
+    t: int,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    patterns: Sequence[MaskPattern] = (),
 ) -> dict[str, float]:
     """Mean squared errors on segments of `data`, the same segments for the same seed.
 
@@ -26,14 +31,14 @@ def validation_errors(
         `action_error/<mask>` at step t (return-conditioned, inverse-dynamics, goal and cloning masks);
         `states_error/<k>_ahead` and `rewards_error` (forward-dynamics mask); `returns_error` at t and
         `rewards_error/reward_prediction` (reward-prediction mask); `states_error/inpainting` between t and the last
-        step; `negative_log_likelihood` and `entropy` of the action at t (return-conditioned mask). An error is over what
-        the data holds: missing actions, rewards and returns do not count, and where all are missing there is no entry.
+        step; `negative_log_likelihood` and `entropy` of the action at t (return-conditioned mask);
+        `pattern_error/<pattern>/<modality>` of what each of `patterns` asks for. An error is over what the data holds:
+        missing actions, rewards and returns do not count; where all are, there is no entry.
     """
-    rows, valid = data.index.sample(np.random.default_rng([seed, 7]), min(VALIDATION_SEGMENTS, data.index.num_segments))
-    whole = valid.all(axis=1)
-    if not whole.any():
+    held_out = held_out_tokens(data, seed)
+    if held_out is None:
         return {}
-    tokens, exists = data.gather(rows[whole], valid[whole])
+    tokens, exists = held_out
     length = model.config.segment_length
     was_training = model.training
     model.eval()
@@ -43,7 +48,7 @@ def validation_errors(
         return model(tokens, make_test_mask(name, length, t), exists, dtype)
 
     def record(name: str, values: torch.Tensor, modality: int, steps: int | slice) -> None:
-        """The mean of values (segments, ...) at `steps` over what the data holds of the modality, if that is anything."""
+        """The mean of values (segments, ...) at `steps` over what the data holds of the modality, where it does."""
         if exists is not None:
             values = values[exists[:, modality, steps]]
         if len(values):
@@ -73,5 +78,8 @@ def validation_errors(
     record_errors("returns_error", prediction, RETURNS, t)
     if t + 1 < length - 1:
         record_errors("states_error/inpainting", predict("path_inpainting"), STATES, slice(t + 1, length - 1))
+    for pattern in patterns:
+        for asked in asked_errors(model, tokens, exists, pattern, t, dtype, seed):
+            errors[f"pattern_error/{pattern.name}/{asked.modality}"] = asked.error
     model.train(was_training)
     return errors

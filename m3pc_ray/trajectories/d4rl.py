@@ -4,6 +4,8 @@ observations, actions, rewards     what was seen, done and earned, one row a ste
 terminals                          the task truly ended with this step
 timeouts                           the episode was stopped by its time limit with this step
 next_observations                  what was seen after the step
+
+Actions and rewards may be missing: a step of NaN, or no such key at all.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3pc_ray.errors import UserError
-from m3pc_ray.trajectories import validation
+from m3pc_ray.trajectories import validation, validity
 from m3pc_ray.trajectories.episodes import DatasetMetadata, EpisodeEnd, Trajectories
 
 SUFFIXES = (".hdf5", ".h5")
-REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
+REQUIRED_KEYS = ("observations", "terminals")
 _OWN_GROUP = "m3pc"
 """Group in which our own writer keeps what the layout cannot say; other readers ignore it."""
 
@@ -37,6 +39,7 @@ def read_hdf5(path: str | Path, environment: str = "") -> Trajectories:
     - `next_observations` that do not continue in the next row -> CUT (an end that the file forgot to flag);
     - the last row without a flag -> CUT.
     Without `next_observations` the observation after an episode's last step is unknown: a row of NaN.
+    Without `actions` or `rewards`, and where a step of theirs is NaN in every entry, they are unknown.
 
     Raises UserError, one line that names file, key and index, for anything that is not such a file.
     """
@@ -47,36 +50,46 @@ def read_hdf5(path: str | Path, environment: str = "") -> Trajectories:
             if not isinstance(file.get(key), h5py.Dataset):
                 present = ", ".join(sorted(file.keys())) or "none"
                 raise UserError(f"{source}: key '{key}' is missing (keys: {present})")
-        optional = {key: isinstance(file.get(key), h5py.Dataset) for key in ("timeouts", "next_observations")}
+        keys = ("actions", "rewards", "timeouts", "next_observations")
+        optional = {key: isinstance(file.get(key), h5py.Dataset) for key in keys}
         observations = _matrix(source, file, "observations")
-        actions = _matrix(source, file, "actions")
-        rewards = _vector(source, file, "rewards", np.float32)
+        stored_actions = _matrix(source, file, "actions") if optional["actions"] else None
+        stored_rewards = _vector(source, file, "rewards", np.float32) if optional["rewards"] else None
         terminals = _vector(source, file, "terminals", np.bool_)
         timeouts = _vector(source, file, "timeouts", np.bool_) if optional["timeouts"] else None
         following = _matrix(source, file, "next_observations") if optional["next_observations"] else None
         attributes = {key: _plain(value) for key, value in file.attrs.items()}
         own = _read_own(source, file)
 
-    columns = {"observations": len(observations), "actions": len(actions), "rewards": len(rewards)}
-    columns["terminals"] = len(terminals)
-    if timeouts is not None:
-        columns["timeouts"] = len(timeouts)
-    if following is not None:
-        columns["next_observations"] = len(following)
-    validation.check_steps(source, columns)
+    columns = {
+        "observations": observations,
+        "actions": stored_actions,
+        "rewards": stored_rewards,
+        "terminals": terminals,
+        "timeouts": timeouts,
+        "next_observations": following,
+    }
+    validation.check_steps(source, {key: len(values) for key, values in columns.items() if values is not None})
 
     metadata = _metadata(path, environment, attributes, own)
     environment_id = metadata.environment_id
     size = len(metadata.observation_low)
     validation.check_width(source, "observations", observations.shape[1], size, environment_id)
-    validation.check_width(source, "actions", actions.shape[1], len(metadata.action_low), environment_id)
+    steps, action_dim = len(observations), len(metadata.action_low)
+    if stored_actions is None:
+        stored_actions = np.full((steps, action_dim), np.nan, dtype=np.float32)
+    if stored_rewards is None:
+        stored_rewards = np.full(steps, np.nan, dtype=np.float32)
+    validation.check_width(source, "actions", stored_actions.shape[1], action_dim, environment_id)
+    actions, actions_known = validity.from_nan(stored_actions)
+    rewards, rewards_known = validity.from_nan(stored_rewards)
     validation.check_finite(source, "observations", observations)
     validation.check_finite(source, "actions", actions)
     validation.check_finite(source, "rewards", rewards)
     if following is not None:
         validation.check_width(source, "next_observations", following.shape[1], size, environment_id)
         validation.check_finite(source, "next_observations", following)
-    validation.check_actions(source, "actions", actions, metadata.action_low, metadata.action_high)
+    validation.check_actions(source, "actions", actions, metadata.action_low, metadata.action_high, actions_known)
 
     if own is not None:
         starts, ends, final_known = own.starts, own.ends, own.final_known
@@ -88,7 +101,7 @@ def read_hdf5(path: str | Path, environment: str = "") -> Trajectories:
     finals = np.full((len(ends), size), np.nan, dtype=np.float32)
     if following is not None:
         finals[final_known] = following[starts[1:] - 1][final_known]
-    return Trajectories(observations, actions, rewards, starts, ends, finals, metadata)
+    return Trajectories(observations, actions, rewards, starts, ends, finals, metadata, actions_known, rewards_known)
 
 
 def find_episodes(
@@ -137,6 +150,7 @@ def write_hdf5(trajectories: Trajectories, path: str | Path) -> None:
 
     Cut episodes carry the `timeouts` flag so that any reader keeps them apart, and a final observation that is unknown
     repeats the last one, since readers refuse NaN; a group `m3pc` tells which, so that reading back is lossless.
+    Missing actions and rewards are NaN: the layout has no other word for them, and any number would be learnt from.
     """
     last_rows = trajectories.episode_starts[1:] - 1
     following = trajectories.next_observations()
@@ -148,8 +162,8 @@ def write_hdf5(trajectories: Trajectories, path: str | Path) -> None:
     with h5py.File(path, "w") as file:
         for key, values in (
             ("observations", trajectories.observations),
-            ("actions", trajectories.actions),
-            ("rewards", trajectories.rewards),
+            ("actions", validity.to_nan(trajectories.actions, trajectories.actions_known)),
+            ("rewards", validity.to_nan(trajectories.rewards, trajectories.rewards_known)),
             ("terminals", trajectories.terminated()),
             ("timeouts", timeouts),
             ("next_observations", following),

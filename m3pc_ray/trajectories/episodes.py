@@ -319,6 +319,19 @@ class Trajectories:
             raise UserError(f"{self.metadata.name}: holds no action at all; actions are needed here")
         return self.select(labelled)
 
+    def complete_episodes(self) -> Trajectories:
+        """The episodes in which no action and no reward is missing; itself where that is every one.
+
+        Raises UserError where there is none.
+        """
+        known = validity.both(self.actions_known, self.rewards_known)
+        if known is None:
+            return self
+        complete = np.flatnonzero(validity.whole_episodes(known, self.episode_starts))
+        if not len(complete):
+            raise UserError(f"{self.metadata.name}: every episode lacks actions or rewards; some must have all of them")
+        return self.select(complete)
+
 
 def write_json(path: Any, values: Any) -> None:
     """Write strict JSON (no NaN, no Infinity), readable by people."""

@@ -1,4 +1,4 @@
-"""Minari data sets, behind the extra `minari`."""
+"""Minari data sets, behind the extra `minari`. The format wants every action and reward: a NaN is an error."""
 
 from __future__ import annotations
 

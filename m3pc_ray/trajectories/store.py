@@ -14,6 +14,9 @@
 
 Parquet has no word for the kind of an end or for an unknown final observation: `_metadata.json` lists both per episode.
 An unknown one repeats the last observation in `new_obs`, since RLlib would learn from a NaN.
+
+A missing action or reward is null; `_metadata.json` names the columns that have nulls under `nulls_in`, and in a store
+without that key there are none. RLlib cannot read nulls: `Trajectories.complete_episodes` leaves those episodes out.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories import validation
 from m3pc_ray.trajectories.episodes import DatasetMetadata, EpisodeEnd, Trajectories, write_json
 from m3pc_ray.trajectories.files import replacing
+from m3pc_ray.trajectories.validity import Known, flags_of, normalise, spread
 
 FORMAT = "m3pc-trajectories"
 FORMAT_VERSION = 1
@@ -49,6 +53,8 @@ _COLUMNS = {
     "terminateds": pa.bool_(),
     "truncateds": pa.bool_(),
 }
+_NULLABLE = ("actions", "rewards")
+"""Columns in which a value may be missing."""
 _FLOAT_LEAVES = ["obs.list.element", "actions.list.element", "new_obs.list.element", "rewards"]
 
 
@@ -58,7 +64,10 @@ def is_store(path: str | Path) -> bool:
 
 
 def checksum(trajectories: Trajectories) -> str:
-    """SHA-256 of everything a store must give back bit for bit, whatever its encoding and compression."""
+    """SHA-256 of everything a store must give back bit for bit, whatever its encoding and compression.
+
+    Of complete data it is what it was before actions and rewards could be missing.
+    """
     digest = hashlib.sha256()
     for name, kind in (
         ("observations", "<f4"),
@@ -74,6 +83,11 @@ def checksum(trajectories: Trajectories) -> str:
             values = np.where(np.isnan(values), np.float32(np.nan), values)
         digest.update(f"{name}{values.shape}".encode())
         digest.update(np.ascontiguousarray(values, dtype=kind).data)
+    for name in ("actions_known", "rewards_known"):
+        known = getattr(trajectories, name)
+        if known is not None:
+            digest.update(f"{name}{known.shape}".encode())
+            digest.update(np.ascontiguousarray(known, dtype="|b1").data)
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -99,9 +113,9 @@ def write_store(
     columns = {
         "eps_id": names.take(pa.array(episode_of_row)),
         "obs": _lists(trajectories.observations),
-        "actions": _lists(trajectories.actions),
+        "actions": _lists(trajectories.actions, trajectories.actions_known),
         "new_obs": _lists(following),
-        "rewards": pa.array(trajectories.rewards),
+        "rewards": pa.array(trajectories.rewards, mask=_nulls(trajectories.rewards_known)),
         "terminateds": pa.array(trajectories.terminated()),
         "truncateds": pa.array(truncated),
     }
@@ -116,6 +130,9 @@ def write_store(
         "episode_ends": [EpisodeEnd(end).name.lower() for end in trajectories.episode_ends],
         "unknown_final_observations": np.flatnonzero(~final_known).tolist(),
     }
+    with_nulls = [name for name in _NULLABLE if getattr(trajectories, f"{name}_known") is not None]
+    if with_nulls:
+        described["nulls_in"] = with_nulls
     with replacing(folder, overwrite) as fresh:
         fresh.mkdir()
         parquet.write_table(
@@ -146,9 +163,10 @@ def read_store(folder: str | Path, environment: str = "") -> Trajectories:
         metadata = validation.metadata_of(facts, was.name, versions=was.versions, origin=was.origin)
 
     observations = _matrix(source, table, "obs")
-    actions = _matrix(source, table, "actions")
+    actions_known, rewards_known = (_known(table, name, described) for name in _NULLABLE)
+    actions = _matrix(source, table, "actions", actions_known, len(metadata.action_low))
     following = _matrix(source, table, "new_obs")
-    rewards = _vector(source, table, "rewards", np.float32)
+    rewards = _vector(source, table, "rewards", np.float32, rewards_known)
     validation.check_steps(source, {"obs": len(observations)})
     of = metadata.environment_id
     for key, values, bounds in (
@@ -159,7 +177,7 @@ def read_store(folder: str | Path, environment: str = "") -> Trajectories:
         validation.check_width(source, key, values.shape[1], len(bounds), of)
         validation.check_finite(source, key, values)
     validation.check_finite(source, "rewards", rewards)
-    validation.check_actions(source, "actions", actions, metadata.action_low, metadata.action_high)
+    validation.check_actions(source, "actions", actions, metadata.action_low, metadata.action_high, actions_known)
 
     starts = _episode_starts(table)
     ends = np.array([EpisodeEnd[end.upper()] for end in described["episode_ends"]], dtype=np.int8)
@@ -167,7 +185,9 @@ def read_store(folder: str | Path, environment: str = "") -> Trajectories:
         raise UserError(f"{source}: holds {len(starts) - 1} episodes, {METADATA_FILE} describes {len(ends)}")
     finals = following[starts[1:] - 1].copy()
     finals[np.asarray(described["unknown_final_observations"], dtype=np.int64)] = np.nan
-    trajectories = Trajectories(observations, actions, rewards, starts, ends, finals, metadata)
+    trajectories = Trajectories(
+        observations, actions, rewards, starts, ends, finals, metadata, actions_known, rewards_known
+    )
     flags = _vector(source, table, "terminateds", np.bool_)
     if checksum(trajectories) != described["checksum"] or not np.array_equal(flags, trajectories.terminated()):
         raise UserError(f"{source}: the data does not match the checksum in {METADATA_FILE}; it was changed or damaged")
@@ -207,6 +227,9 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     for index, episode in enumerate(described["unknown_final_observations"]):
         if not isinstance(episode, int) or not 0 <= episode < len(described["episode_ends"]):
             raise UserError(f"{path}: unknown_final_observations[{index}] is {episode!r}, no number of an episode")
+    nulls_in = described.get("nulls_in", [])
+    if not isinstance(nulls_in, list) or not all(name in _NULLABLE for name in nulls_in):
+        raise UserError(f"{path}: nulls_in is {nulls_in!r}; only {' and '.join(_NULLABLE)} may have nulls")
     return described
 
 
@@ -226,43 +249,68 @@ def _read_table(path: Path) -> pa.Table:
         raise UserError(f"{path}: no readable Parquet file ({reason})") from error
 
 
-def _lists(values: NDArray[np.float32]) -> pa.ListArray:
-    """(rows, size) as a list column, without a copy of the numbers."""
+def _nulls(known: Known) -> Known:
+    """(steps,) True where Arrow shall put a null."""
+    return None if known is None else ~known
+
+
+def _known(table: pa.Table, name: str, described: dict[str, Any]) -> Known:
+    """Where the column has a value, if it may lack some."""
+    if name not in described.get("nulls_in", []):
+        return None
+    return normalise(table.column(name).is_valid().to_numpy(), table.num_rows)
+
+
+def _lists(values: NDArray[np.float32], known: Known = None) -> pa.ListArray:
+    """(rows, size) as a list column, null where unknown, without a copy of the numbers."""
     rows, size = values.shape
     offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(size))
-    return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1)), type=_LIST)
+    nulls = None if known is None else pa.array(_nulls(known))
+    return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1)), type=_LIST, mask=nulls)
 
 
-def _array(source: str, table: pa.Table, name: str) -> pa.Array:
+def _array(source: str, table: pa.Table, name: str, known: Known = None) -> pa.Array:
+    """The column in one piece; nulls are an error unless `known` tells of them."""
     column = table.column(name)
-    if column.null_count:
+    if column.null_count and known is None:
         index = int(np.flatnonzero(column.is_null().to_numpy())[0])
         raise UserError(f"{source}: {name}[{index}] is null; every value must be there")
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
-def _matrix(source: str, table: pa.Table, name: str) -> NDArray[np.float32]:
-    """(rows, size) from a list column whose lists are equally long."""
+def _matrix(
+    source: str, table: pa.Table, name: str, known: Known = None, size: int | None = None
+) -> NDArray[np.float32]:
+    """(rows, size) from a list column whose lists are equally long; 0 where unknown.
+
+    The argument `size` is taken where no list is known.
+    """
     if table.num_rows == 0:
         raise UserError(f"{source}: {name} holds no step")
     if not pa.types.is_list(table.schema.field(name).type):
         raise UserError(f"{source}: {name} is a column of {table.schema.field(name).type}; list<float> is needed")
-    array = _array(source, table, name)
-    sizes = np.diff(array.offsets.to_numpy())
-    if np.any(sizes != sizes[0]):
-        index = int(np.flatnonzero(sizes != sizes[0])[0])
-        raise UserError(f"{source}: {name}[{index}] has {sizes[index]} values, {name}[0] has {sizes[0]}")
-    values = array.flatten()
+    array = _array(source, table, name, known)
+    rows = np.flatnonzero(flags_of(known, table.num_rows))
+    if not len(rows) and size is not None:
+        return np.zeros((table.num_rows, size), dtype=np.float32)
+    sizes, first = np.diff(array.offsets.to_numpy()), rows[0]
+    if np.any(sizes[rows] != sizes[first]):
+        index = rows[np.flatnonzero(sizes[rows] != sizes[first])[0]]
+        raise UserError(f"{source}: {name}[{index}] has {sizes[index]} values, {name}[{first}] has {sizes[first]}")
+    values = array.flatten()  # leaves out nulls
     if not pa.types.is_floating(values.type) or values.null_count:
         raise UserError(f"{source}: {name} holds {values.type} with {values.null_count} nulls; plain floats are needed")
-    return values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(table.num_rows, int(sizes[0]))
+    numbers = values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(rows), int(sizes[first]))
+    return numbers if known is None else spread(numbers, known)
 
 
-def _vector(source: str, table: pa.Table, name: str, kind: type) -> NDArray[Any]:
-    """(rows,) from a column of numbers or flags."""
-    array = _array(source, table, name)
+def _vector(source: str, table: pa.Table, name: str, kind: type, known: Known = None) -> NDArray[Any]:
+    """(rows,) from a column of numbers or flags; 0 where unknown."""
+    array = _array(source, table, name, known)
     if not (pa.types.is_floating(array.type) or pa.types.is_boolean(array.type)):
         raise UserError(f"{source}: {name} is a column of {array.type}; numbers are needed")
+    if known is not None:
+        return spread(array.drop_null().to_numpy(zero_copy_only=False).astype(kind), known)
     return array.to_numpy(zero_copy_only=False).astype(kind)
 
 

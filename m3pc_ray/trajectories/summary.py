@@ -9,12 +9,13 @@ import numpy as np
 
 from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
 from m3pc_ray.trajectories.scores import normalised_score
+from m3pc_ray.trajectories.validity import flags_of
 
 
 def summarise(trajectories: Trajectories, disk_bytes: int | None = None) -> dict[str, Any]:
-    """Plain keys, ready for JSON. Returns of cut episodes are left out of the return figures: they are unknown.
+    """Plain keys, ready for JSON. Unknown returns, of cut episodes and where rewards are missing, do not count.
 
-    Scores are None without reference scores, return figures None when every episode is cut.
+    Scores are None without reference scores, return figures None when no return is known.
     """
     ends, lengths = trajectories.episode_ends, trajectories.lengths
     row: dict[str, Any] = {
@@ -24,8 +25,10 @@ def summarise(trajectories: Trajectories, disk_bytes: int | None = None) -> dict
         "steps": trajectories.num_steps,
         "observation_dim": trajectories.observation_dim,
         "action_dim": trajectories.action_dim,
+        "fraction_actions_known": float(flags_of(trajectories.actions_known, trajectories.num_steps).mean()),
+        "fraction_rewards_known": float(flags_of(trajectories.rewards_known, trajectories.num_steps).mean()),
     }
-    returns = trajectories.returns[ends != EpisodeEnd.CUT]
+    returns = trajectories.returns[trajectories.returns_known()]
     row |= {f"return_{key}": value for key, value in _figures(returns).items()}
     scores = normalised_score(returns, trajectories.metadata)
     row |= {f"score_{key}": value for key, value in _figures(scores).items()}
@@ -51,7 +54,7 @@ def save_return_histogram(trajectories: Trajectories, path: str | Path) -> None:
     from matplotlib.figure import Figure
 
     metadata = trajectories.metadata
-    known = trajectories.episode_ends != EpisodeEnd.CUT
+    known = trajectories.returns_known()
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

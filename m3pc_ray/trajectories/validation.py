@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from m3pc_ray.environments.make import make_environment, specification
 from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories.episodes import DatasetMetadata
+from m3pc_ray.trajectories.validity import Known
 
 ACTION_TOLERANCE = 1e-4
 """Actions may exceed their bounds by this much: rounding of a squashed policy, not a wrong scale."""
@@ -112,14 +113,16 @@ def check_finite(source: str, key: str, values: NDArray[np.floating], first_row:
 
 
 def check_actions(
-    source: str, key: str, actions: NDArray[np.float32], low: ArrayLike, high: ArrayLike, first_row: int = 0
+    source: str, key: str, actions: NDArray[np.float32], low: ArrayLike, high: ArrayLike, known: Known = None
 ) -> None:
-    """Every action (rows, action_dim) lies within the bounds (action_dim,), up to `ACTION_TOLERANCE`."""
+    """Every known action (rows, action_dim) lies within the bounds (action_dim,), up to `ACTION_TOLERANCE`."""
     low, high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
     outside = (actions < low - ACTION_TOLERANCE) | (actions > high + ACTION_TOLERANCE)
+    if known is not None:
+        outside &= known[:, None]
     if outside.any():
         row, column = np.argwhere(outside)[0]
         raise UserError(
-            f"{source}: {key}[{row + first_row}, {column}] is {actions[row, column]:g}, "
+            f"{source}: {key}[{row}, {column}] is {actions[row, column]:g}, "
             f"outside the bounds [{low[column]:g}, {high[column]:g}]"
         )

@@ -6,6 +6,7 @@ Complete data is the common case and pays nothing: no memory, and every reader o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +30,27 @@ def blank(values: NDArray[np.float32], known: Known) -> NDArray[np.float32]:
     if known is None or not np.any(values[~known]):  # NaN counts as something
         return values
     return np.where(known.reshape(-1, *(1,) * (values.ndim - 1)), values, np.float32(0.0))
+
+
+def from_nan(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], Known]:
+    """(values with 0 where unknown, known) of values (steps,) or (steps, dim): a step of NaN alone is unknown."""
+    missing = np.isnan(values) if values.ndim == 1 else np.isnan(values).all(axis=1)
+    known = normalise(~missing, len(values))
+    return blank(values, known), known
+
+
+def to_nan(values: NDArray[np.float32], known: Known) -> NDArray[np.float32]:
+    """The inverse of `from_nan`."""
+    if known is None:
+        return values
+    return np.where(known.reshape(-1, *(1,) * (values.ndim - 1)), values, np.float32(np.nan))
+
+
+def spread(values: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
+    """(steps, ...) that holds `values` (known steps, ...) where known, 0 elsewhere."""
+    filled = np.zeros((len(known), *values.shape[1:]), dtype=values.dtype)
+    filled[known] = values
+    return filled
 
 
 def flags_of(known: Known, steps: int) -> NDArray[np.bool_]:

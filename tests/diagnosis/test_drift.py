@@ -107,3 +107,17 @@ def test_an_environment_that_depends_on_what_is_not_observed_is_not_checked(rand
         del gymnasium.registry["UphillHopper-v0"]
     assert row.status == "not checked"
     assert "leaves out" in row.found
+
+
+def test_only_steps_with_an_action_are_replayed(bundled):
+    some = bundled.without_actions(np.arange(0, bundled.num_episodes, 2))
+    some = replace(some, rewards_known=np.arange(some.num_steps) % 3 > 0)
+    replayed = replay(some, 600)
+    assert np.nanmax(replayed.observation_errors) < 1e-4
+    assert np.nanmax(replayed.reward_errors) < 1e-5
+    assert 0 < np.isnan(replayed.reward_errors).sum() < len(replayed.reward_errors)
+    (row,) = check_drift(some, 600)
+    assert row.status == "ok"
+    (row,) = check_drift(bundled.without_actions(np.arange(bundled.num_episodes)))
+    assert row.status == "not checked"
+    assert "holds no actions" in row.found

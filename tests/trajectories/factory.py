@@ -15,6 +15,7 @@ from m3pc_ray.trajectories.validation import environment_facts, metadata_of
 OBSERVATION_DIM, ACTION_DIM = 11, 3
 TERMINATED, TIME_LIMIT, CUT = EpisodeEnd.TERMINATED, EpisodeEnd.TIME_LIMIT, EpisodeEnd.CUT
 ARRAYS = ("observations", "actions", "rewards", "episode_starts", "episode_ends", "final_observations")
+KNOWN = ("actions_known", "rewards_known")
 
 
 def make_trajectories(
@@ -65,7 +66,9 @@ def write_arrays(path: Path, arrays: dict[str, Any], env_id: str | None = "Hoppe
 
 
 def assert_same(one: Trajectories, other: Trajectories) -> None:
-    """Bit for bit the same arrays, and the same metadata."""
-    for name in ARRAYS:
+    """Bit for bit the same arrays, the same values missing, and the same metadata."""
+    for name in KNOWN:
+        assert (getattr(one, name) is None) == (getattr(other, name) is None), name
+    for name in (*ARRAYS, *KNOWN):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     assert one.metadata == other.metadata

@@ -72,7 +72,7 @@ def cloning_agent(models: Models) -> Agent:
 
 
 def even_prompt(asked: float, scale: Any, time_limit: int) -> ReturnPrompt:
-    """Asks for a return of `asked` in a whole episode, earned evenly until the time limit, whatever was earned so far."""
+    """Asks for a return of `asked` in a whole episode, evenly over the time limit, whatever was earned so far."""
     steps = np.arange(time_limit)
     still_asked = (asked * (time_limit - steps) / time_limit).astype(np.float32)
     return ReturnPrompt(from_sum(still_asked, steps, scale, time_limit), asked, scale, time_limit)

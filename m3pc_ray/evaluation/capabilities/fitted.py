@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -21,6 +20,7 @@ from m3pc_ray.baselines.inverse_dynamics import fit_inverse_dynamics
 from m3pc_ray.baselines.mlp import MLP, MLPConfig, Progress, TrainedMLP, Training
 from m3pc_ray.errors import UserError
 from m3pc_ray.model.precision import resolve_precision
+from m3pc_ray.trajectories.store import checksum
 
 if TYPE_CHECKING:
     from m3pc_ray.trajectories.episodes import Trajectories
@@ -50,18 +50,6 @@ class Fitted:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
 
-def content_key(trajectories: Trajectories) -> str:
-    """What tells these episodes from any others: a hash of their contents."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in ("observations", "actions", "rewards", "episode_starts", "episode_ends", "final_observations"):
-        array = getattr(trajectories, name)
-        digest.update(f"{name}{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    bounds = trajectories.metadata.action_low, trajectories.metadata.action_high
-    digest.update(json.dumps(bounds).encode())
-    return digest.hexdigest()
-
-
 def fit(
     name: str, trajectories: Trajectories, training: Training, folder: Path, progress: Progress | None = None
 ) -> Fitted:
@@ -72,7 +60,8 @@ def fit(
     settings = {
         "format": FORMAT,
         "name": name,
-        "data": content_key(trajectories),
+        "data": checksum(trajectories),
+        "action_bounds": [trajectories.metadata.action_low, trajectories.metadata.action_high],
         "steps": training.steps,
         "batch_size": training.batch_size,
         "seed": training.seed,

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from m3pc_ray.agent import Agent
+from m3pc_ray.baselines.logged_actions import logged_actions
 from m3pc_ray.baselines.mlp import Training
 from m3pc_ray.config import EvaluationConfig
-from m3pc_ray.environments.actions import to_model_range
 from m3pc_ray.evaluation.capabilities.acting import (
     asked_returns,
     cloned_row,
@@ -101,9 +101,7 @@ def measure(measured: Measured, config: CapabilitiesConfig, watch: Watch) -> lis
     fitted, facts = fit_baselines(measured, config, watch)
     networks = {name: baseline.network for name, baseline in fitted.items()}
     watch("errors on held-out windows", 0.0)
-    metadata = measured.learned.metadata
-    actions = to_model_range(measured.learned.actions, metadata.action_low, metadata.action_high)
-    mean_action = np.nanmean(actions, axis=0, dtype=np.float64)
+    mean_action = np.nanmean(logged_actions(measured.learned).astype(np.float64), axis=0)
     rows = forward_dynamics_rows(models, windows, networks["dynamics"], t, facts["dynamics"])
     watch("errors on held-out windows", 0.6)
     inverse = networks["inverse_dynamics"]
@@ -167,7 +165,8 @@ def acting_rows(
     models, length = measured.models, measured.models.model.config.segment_length
     episodes = EvaluationConfig(episodes=config.episodes, seed=config.seed)
     true = windows.array("actions")[:, t]
-    plain = described("mlp_error", squared_errors(cloned.network.predict(windows.states[:, t]), true), windows.episodes)
+    guess = cloned.network.predict(windows.states[:, t])
+    plain = described("mlp_error", squared_errors(guess, true), windows.episodes)
     plain |= described(
         "mean_action_error", squared_errors(np.broadcast_to(mean_action, true.shape), true), windows.episodes
     )

@@ -43,9 +43,7 @@ def inverse_dynamics_rows(
     row |= described("error", action_errors(models, windows, mask, t), windows.episodes)
     row |= described("error_without_later_states", action_errors(models, windows, shorter, t), windows.episodes)
     row |= described("mlp_error", squared_errors(guess, true), windows.episodes)
-    row |= described(
-        "mean_action_error", squared_errors(np.broadcast_to(mean_action, true.shape), true), windows.episodes
-    )
+    row |= described("mean_action_error", squared_errors(mean_action, true), windows.episodes)
     return [row | {"context_length": t, "windows": len(windows)} | facts]
 
 

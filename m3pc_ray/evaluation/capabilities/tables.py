@@ -18,19 +18,25 @@ Row = Mapping[str, Any]
 NAMES = {
     "inverse_dynamics": "inverse dynamics",
     "reward_prediction": "rewards",
-    "return_prediction": "returns-to-go",
-    "path_inpainting": "path inpainting",
+    "return_prediction": "returns",
+    "path_inpainting": "path",
     "behaviour_cloning": "behaviour cloning",
     "return_conditioned": "return conditioning",
 }
 BASELINES = {
     "mlp_error": "MLP",
-    "interpolation_error": "straight line",
+    "interpolation_error": "a line",
     "mean_error": "the mean",
     "mean_action_error": "the mean",
     "no_change_error": "no change",
 }
 """Baselines' errors in rows, the strongest first."""
+
+SMALLEST_PLAIN = 5e-4
+"""Errors below it are printed with an exponent: four decimals would leave one digit."""
+
+WORTH_SAYING = 1.05
+"""Ratio of errors up to which the model counts as no worse than a baseline in the remarks."""
 
 
 @contextmanager
@@ -60,7 +66,7 @@ def capability_tables(rows: Sequence[Row]) -> list[Table]:
 def remarks(rows: Sequence[Row]) -> list[str]:
     """Where the model is no better than a baseline, and what an equal budget meant; one line each."""
     lines = []
-    ahead = [row for row in _of(rows, "forward_dynamics") if row["mlp_error"] < row["error"]]
+    ahead = [row for row in _of(rows, "forward_dynamics") if row["error"] > WORTH_SAYING * row["mlp_error"]]
     if ahead:
         steps = ", ".join(str(row["steps_ahead"]) for row in ahead)
         ratios = [row["error"] / row["mlp_error"] for row in ahead]
@@ -70,11 +76,16 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         name = NAMES.get(row["capability"])
         baseline = strongest_baseline(row) if name else None
-        if baseline is not None and row[baseline] < row["error"]:
+        if baseline is not None and row["error"] > WORTH_SAYING * row[baseline]:
             times = row["error"] / row[baseline]
-            lines.append(f"worse than {BASELINES[baseline]}: {name}{_mask_note(row)} ({times:.1f} times)")
+            article = "the " if baseline == "mlp_error" else ""
+            lines.append(
+                f"worse than {article}{BASELINES[baseline]}: {name}{_mask_note(row)} ({times:.1f} times the error)"
+            )
     for row in _of(rows, "behaviour_cloning") + _of(rows, "return_conditioned"):
-        if row["return_mean"] + row["return_sem"] < row["mlp_return_mean"] - row["mlp_return_sem"]:
+        missing = row["mlp_return_mean"] - row["return_mean"]
+        least = row["return_sem"] + row["mlp_return_sem"], (WORTH_SAYING - 1.0) * abs(row["data_return_mean"])
+        if missing > max(least):
             lines.append(
                 f"earns less than the MLP clone: {NAMES[row['capability']]} ({row['return_mean']:.0f} against "
                 f"{row['mlp_return_mean']:.0f})"
@@ -97,8 +108,8 @@ def _of(rows: Sequence[Row], capability: str) -> list[Row]:
 
 def _dynamics(rows: Sequence[Row]) -> Table:
     table = Table(
-        title="forward dynamics: squared error of the state, units of the data's variance",
-        caption="later actions leak states: the policy that chose them saw these; the MLP does not see them",
+        title="forward dynamics: error of the state, units of the data's variance",
+        caption="the policy chose later actions by the states asked for; the MLP does not see them",
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
@@ -120,30 +131,34 @@ def _dynamics(rows: Sequence[Row]) -> Table:
 
 
 def _predictions(rows: Sequence[Row]) -> Table:
+    shown = [row for row in rows if row["capability"] in NAMES]
+    note = "states, rewards, returns: units of the data's variance; actions: range -1 to 1"
+    if any(row.get("mask_was_trained") is False for row in shown):
+        note += "\n* the run was not trained with this mask"
     table = Table(
-        title="predictions on held-out episodes, squared error ± standard error", box=SIMPLE_HEAD, pad_edge=False
+        title="predictions on held-out episodes: squared error ± standard error",
+        caption=note,
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
-    for index, name in enumerate(("asked for", "model", "baseline", "its error", "unit")):
-        table.add_column(name, justify="right" if index in (1, 3) else "left")
-    for row in rows:
-        if row["capability"] not in NAMES:
-            continue
+    for index, name in enumerate(("asked for", "model", "baseline", "its error")):
+        table.add_column(name, justify="right" if index in (1, 3) else "left", no_wrap=True)
+    for row in shown:
         baseline = strongest_baseline(row)
         table.add_row(
             NAMES[row["capability"]] + _mask_note(row),
             _with_error(row, "error"),
             BASELINES[baseline] if baseline else "-",
             _with_error(row, baseline) if baseline else "-",
-            "variance" if row["unit"].startswith("variance") else "action²",
         )
     return table
 
 
 def _mask_note(row: Row) -> str:
     if row["capability"] in ("reward_prediction", "return_prediction"):
-        return ", states seen" if row["mask"] == "reward_prediction" else ", states not seen"
+        return ", states shown" if row["mask"] == "reward_prediction" else ", states hidden"
     if row["capability"] == "path_inpainting":
-        return f", {row['steps_between']} steps" + ("" if row["mask_was_trained"] else " (mask not trained)")
+        return f", {row['steps_between']} steps" + ("" if row["mask_was_trained"] else " *")
     return ""
 
 
@@ -174,7 +189,7 @@ def _sweep(rows: Sequence[Row]) -> Table:
     correlations = [summary["rank_correlation"], summary["rank_correlation_inside_data"]]
     said = ["-" if value is None else f"{value:.2f}" for value in correlations]
     table = Table(
-        title=f"returns asked for and achieved, {summary['episodes']} episodes each, ± standard error",
+        title=f"returns asked for and achieved, {summary['episodes']} episodes each",
         caption=f"data: {summary['data_return_min']:.0f} to {summary['data_return_max']:.0f}, mean "
         f"{summary['data_return_mean']:.0f}; rank correlation {said[0]}, asked within the data {said[1]}",
         box=SIMPLE_HEAD,
@@ -191,23 +206,25 @@ def _sweep(rows: Sequence[Row]) -> Table:
 def _calibration(rows: Sequence[Row]) -> Table:
     points, (summary,) = _of(rows, "calibration"), _of(rows, "calibration_summary")
     table = Table(
-        title="calibration of the action distribution: central intervals, share of logged actions inside",
+        title="calibration: logged actions inside central intervals of the action distribution",
         caption=f"negative log-likelihood {summary['negative_log_likelihood']:.2f}, entropy {summary['entropy']:.2f} "
         f"nats; {summary['at_bounds']:.1%} of entries at a bound",
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    table.add_column("nominal")
+    table.add_column("nominal %")
     for row in points:
-        table.add_column(f"{100 * row['nominal']:.0f} %", justify="right")
-    table.add_row("covered", *(f"{100 * row['covered']:.0f} %" for row in points))
+        table.add_column(f"{100 * row['nominal']:.0f}", justify="right", no_wrap=True)
+    table.add_row("covered %", *(f"{100 * row['covered']:.0f}" for row in points))
     return table
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value >= SMALLEST_PLAIN else f"{value:.1e}"
 
 
 def _with_error(row: Row, name: str) -> str:
     error = row.get(f"{name}_sem")
-    return _number(row[name]) + ("" if error is None else f" ± {error:.4f}")
+    return _number(row[name]) + ("" if error is None else f" ± {_number(error)}")

@@ -10,15 +10,17 @@ import numpy.typing as npt
 import torch
 
 from m3pc_ray.errors import UserError
+from m3pc_ray.model.network import Prediction
 from m3pc_ray.training.data import SegmentData
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from m3pc_ray.model.masks import Mask
-    from m3pc_ray.model.network import Prediction, TrajectoryModel
+    from m3pc_ray.model.network import TrajectoryModel
     from m3pc_ray.training.assemble import Models
     from m3pc_ray.trajectories.episodes import Trajectories
+from m3pc_ray.trajectories.validity import both
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -57,7 +59,8 @@ class Windows:
 def sample_windows(models: Models, trajectories: Trajectories, count: int, seed: int) -> Windows:
     """`count` different windows (all of them where there are fewer), the same ones for the same seed.
 
-    Raises UserError where no episode is as long as a window.
+    Windows that lack an action or a reward are left out. Raises UserError where none is left, or no episode is as long
+    as a window.
     """
     length = models.model.config.segment_length
     data = SegmentData(
@@ -73,6 +76,11 @@ def sample_windows(models: Models, trajectories: Trajectories, count: int, seed:
     whole = np.flatnonzero(data.index.lasts - data.index.starts >= length - 1)
     if not len(whole):
         raise UserError(f"{trajectories.metadata.name}: no held-out episode has the {length} steps of a window")
+    known = both(trajectories.actions_known, trajectories.rewards_known)
+    if known is not None:
+        whole = whole[known[data.index.rows(whole)[0]].all(axis=1)]
+        if not len(whole):
+            raise UserError(f"{trajectories.metadata.name}: no held-out window holds all its actions and rewards")
     if len(whole) > count:
         whole = np.sort(np.random.default_rng([seed, 12]).choice(whole, count, replace=False))
     rows, valid = data.index.rows(whole)
@@ -84,8 +92,6 @@ def sample_windows(models: Models, trajectories: Trajectories, count: int, seed:
 @torch.no_grad()
 def predict(model: TrajectoryModel, windows: Windows, mask: Mask) -> Prediction:
     """What the model says of every token of the windows behind a mask, float32, in evaluation mode."""
-    from m3pc_ray.model.network import Prediction
-
     was_training = model.training
     model.eval()
     parts = []
@@ -94,12 +100,18 @@ def predict(model: TrajectoryModel, windows: Windows, mask: Mask) -> Prediction:
         tokens = {name: values[part] for name, values in windows.tokens.items()}
         parts.append(model(tokens, mask, None if windows.exists is None else windows.exists[part]))
     model.train(was_training)
-    names = ("states", "returns", "rewards", "action_mean", "action_log_std")
-    return Prediction(*(torch.cat([getattr(part, name) for part in parts]) for name in names), parts[0].action_clip)
+    return Prediction(
+        states=torch.cat([part.states for part in parts]),
+        returns=torch.cat([part.returns for part in parts]),
+        rewards=torch.cat([part.rewards for part in parts]),
+        action_mean=torch.cat([part.action_mean for part in parts]),
+        action_log_std=torch.cat([part.action_log_std for part in parts]),
+        action_clip=parts[0].action_clip,
+    )
 
 
 def squared_errors(predicted: Tensor | FloatArray, true: FloatArray) -> FloatArray:
-    """(B,) mean over all further axes of the squared difference, float64."""
+    """(B,) mean over all further axes of the squared difference, float64; `predicted` broadcasts against `true`."""
     values = predicted.cpu().numpy() if isinstance(predicted, torch.Tensor) else np.asarray(predicted)
     squared = np.square(values.astype(np.float64) - true)
     return squared.reshape(len(squared), -1).mean(axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import weakref
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ from m3pc_ray.online.replay.private_mapping import check_mapping_possible
 from m3pc_ray.online.replay.replay_rows import ReplayRows, RowFormat, best_episodes, fill_rows
 from m3pc_ray.online.replay.shared_folder import make_file, making, open_file, shared_folder
 from m3pc_ray.online.replay.shared_rows import FORMAT_VERSION, DamagedFileError, map_rows, write_rows
+from m3pc_ray.training.data_parts import data_parts
 from m3pc_ray.training.pretraining import load_data
 from m3pc_ray.trajectories.episodes import DatasetMetadata, Trajectories
 from m3pc_ray.trajectories.resolve import identity
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,29 @@ class OfflineData:
         sizes = (self.observation_dim, self.action_dim)
         if (trajectories.observation_dim, trajectories.action_dim) != sizes:
             raise UserError(f"{name}: observation and action sizes differ from {sizes}, which the run's weights have")
-        return trajectories
+        if self._fractions():
+            trajectories = data_parts(trajectories, self.config).transitions
+        complete = trajectories.complete_episodes()
+        if complete.num_episodes < trajectories.num_episodes:
+            _LOGGER.warning(
+                "%s: the replay takes the %d of %d episodes that have all their actions and rewards",
+                name,
+                complete.num_episodes,
+                trajectories.num_episodes,
+            )
+        return complete
+
+    def _fractions(self) -> dict[str, float]:
+        """What decides which part of the data set the run knows; empty where it is the whole."""
+        data = self.config.data
+        if min(data.episodes_fraction, data.labelled_fraction) == 1.0:
+            return {}
+        return {
+            "validation": data.validation_fraction,
+            "episodes": data.episodes_fraction,
+            "labelled": data.labelled_fraction,
+            "seed": self.config.seed,
+        }
 
     def _share(self, capacity: int, device: torch.device | str) -> ReplayRows:
         check_mapping_possible()
@@ -119,5 +145,6 @@ class OfflineData:
             "environment": [data.environment, self.environment_id, self.observation_dim, self.action_dim],
             "rows": {name: np.asarray(value).tolist() for name, value in vars(self.row_format).items()},
             "episodes": self.config.online.offline_episodes,
+            "fractions": self._fractions(),
         }
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()

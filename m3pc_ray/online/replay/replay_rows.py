@@ -76,7 +76,12 @@ def best_episodes(trajectories: Trajectories, count: int) -> Trajectories:
 def fill_rows(
     offline: Trajectories, row_format: RowFormat, capacity: int, device: torch.device | str = "cpu"
 ) -> ReplayRows:
-    """Rows of the episodes `offline`, see `best_episodes`, in new memory of `device`."""
+    """Rows of the episodes `offline`, see `best_episodes`, in new memory of `device`.
+
+    Raises ValueError where actions or rewards are missing: rows have no word for that.
+    """
+    if offline.actions_known is not None or offline.rewards_known is not None:
+        raise ValueError(f"{offline.metadata.name}: rows need every action and reward")
     count = offline.num_steps
     values, known = returns_to_go(offline, row_format.scale, row_format.time_limit)
     arrays, usable = transition_arrays(offline, row_format.action_low, row_format.action_high)

@@ -285,3 +285,36 @@ def test_it_is_refused_where_there_is_no_such_mapping(pretrained, shared, monkey
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(UserError, match=r"data\.share_memory: works on Linux only, this is darwin"):
         offline(pretrained, shared).check()
+
+
+@pytest.mark.parametrize("share_memory", ["false", "true"])
+def test_the_replay_takes_episodes_that_have_all_their_actions(pretrained, tmp_path, caplog, share_memory) -> None:
+    source = finetune_config(pretrained, {})
+    data = offline(pretrained, source)._load()
+    dropped = np.arange(0, data.num_episodes, 2)
+    write_store(data.without_actions(dropped), tmp_path / "mixed")
+    overrides = {"data.dataset": str(tmp_path / "mixed"), "data.share_memory": share_memory}
+    config = finetune_config(pretrained, overrides)
+    mine = offline(pretrained, config)
+    kept = data.select(np.setdiff1d(np.arange(data.num_episodes), dropped))
+    assert_same(vars(mine.rows(5).steps)["values"][: kept.num_steps], mine.fill(kept, 5).steps.values[: kept.num_steps])
+    assert f"takes the {kept.num_episodes} of {data.num_episodes} episodes" in caplog.text
+    with pytest.raises(ValueError, match="rows need every action and reward"):
+        mine.fill(data.without_actions(dropped), 0)
+    write_store(data.without_actions(np.arange(data.num_episodes)), tmp_path / "none")
+    config = finetune_config(pretrained, {**overrides, "data.dataset": str(tmp_path / "none")})
+    with pytest.raises(UserError, match="every episode lacks actions or rewards"):
+        offline(pretrained, config).check()
+
+
+@pytest.mark.parametrize("share_memory", ["false", "true"])
+def test_the_replay_of_a_run_on_fractions_knows_no_more_than_the_run(pretrained, share_memory) -> None:
+    whole = finetune_config(pretrained, {"data.share_memory": share_memory})
+    data = offline(pretrained, whole)._load()
+    offline(pretrained, whole).check()
+    config = with_settings(whole, {"data.labelled_fraction": "0.3", "data.episodes_fraction": "0.6"})
+    train = data.split(config.data.validation_fraction, config.seed)[0].fraction(0.6, config.seed)
+    kept = train.fraction(0.3, config.seed)
+    assert kept.num_episodes < train.num_episodes < data.num_episodes
+    rows = offline(pretrained, config).rows(0)
+    assert_same(rows.steps.values, offline(pretrained, config).fill(kept, 0).steps.values)
