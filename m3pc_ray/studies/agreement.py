@@ -54,8 +54,8 @@ def training_settings(config: RunConfig) -> dict[str, Any]:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """`training_settings` that differ from the defaults: a setting that m3pc learns later does not change it."""
-    defaults = {name: setting.default for name, setting in all_settings().items()}
-    return {name: value for name, value in training_settings(config).items() if value != defaults[name]}
+    defaults = RunConfig()
+    return {name: value for name, value in training_settings(config).items() if value != value_of(defaults, name)}
 
 
 def digest(value: Any) -> str:

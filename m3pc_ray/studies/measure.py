@@ -51,7 +51,8 @@ def wanted_measures(cell: Cell) -> list[str]:
     wanted = [MASKS] if any(not column.startswith(others) for column in columns) else []
     wanted += [DYNAMICS] if any(column.startswith("dynamics/") for column in columns) else []
     wanted += [SCORE + guide for guide in guides if guide != "critic" or has_critic(cell)]
-    return [*wanted, CLONING] if any(column.endswith("/mlp_bc") for column in columns) else wanted
+    wanted += [CLONING] if any(column.endswith("/mlp_bc") for column in columns) else []
+    return wanted or [MASKS]  # a cell that is asked for nothing but its costs is trained and recorded too
 
 
 def missing_measures(folder: StudyFolder, cell: Cell) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -21,10 +22,12 @@ from m3pc_ray.evaluation.evaluate import evaluate_planners
 from m3pc_ray.model.masks import forward_dynamics
 from m3pc_ray.studies import conduct, measure, train
 from m3pc_ray.studies.records import StudyFolder
+from m3pc_ray.studies.study_file import load_study
 from m3pc_ray.training.assemble import load_models
 from m3pc_ray.training.btm_trainer import BTMTrainer
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.run_folder import RunFolder, lock_file
+from m3pc_ray.training.utility_units import measure_utility_units
 from tests.studies.factory import SMALL, study_tree, write_study
 
 ROOT = Path(__file__).parents[2]
@@ -299,6 +302,40 @@ def test_mistakes_on_the_command_line(
     write_study(tmp_path / "small.yaml")
     assert study(tmp_path, *words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_critic_of_another_run_plans_with_units_of_its_own(tmp_path: Path) -> None:
+    tree = study_tree()["variants"]
+    variants = {"standard": tree["standard"], "borrowed": {"critic": "standard", "settings": {"masks.groups": 1}}}
+    write_study(tmp_path / "small.yaml", variants=variants, columns=["score/critic"])
+    assert study(tmp_path) == 0
+    rows = json.loads((tmp_path / "out/small.json").read_text())["rows"]
+    assert {row["missing"] for row in rows} == {None}
+    folder = StudyFolder(tmp_path / "out")
+    standard, borrowed = load_study(tmp_path / "small.yaml").cells()
+    models, _ = measure.load_cell(folder, borrowed)
+    theirs, alone = load_models(folder.run(standard)), load_models(folder.run(borrowed))
+    critic = theirs.critic.state_dict()
+    assert all(torch.equal(value, critic[name]) for name, value in models.critic.state_dict().items())
+    weights = alone.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in models.model.state_dict().items())
+    both = dataclasses.replace(alone, critic=theirs.critic, critic_updates=theirs.critic_updates)
+    units = measure_utility_units(both, train.data_of(alone.config), 0)
+    assert models.config.planner.utility_unit_critic == pytest.approx(units["critic"])
+    assert alone.config.planner.utility_unit_critic == 1.0
+    config = type(models.config.evaluation)(episodes=2, seed=7)
+    (expected,) = evaluate_planners(Agent.from_models(models, "critic"), ["critic"], config)
+    assert rows[1]["mean"] == pytest.approx(expected["score_mean"])
+
+
+def test_a_study_of_costs_alone_trains_its_runs(tmp_path: Path, made: dict[str, list[str]]) -> None:
+    columns = ["training/steps", "training/sequences", "training/critic_updates"]
+    variants = {"standard": {"settings": {"pretrain.components": "both"}}}
+    write_study(tmp_path / "small.yaml", variants=variants, columns=columns, evaluation={"planners": []})
+    assert study(tmp_path) == 0
+    assert made["trained"] == ["hop-standard-s0"]
+    rows = json.loads((tmp_path / "out/small.json").read_text())["rows"]
+    assert [row["mean"] for row in rows] == [4, 32, 5]
 
 
 def test_dynamics_errors_of_runs_on_parts_of_the_data_share_their_unit(tmp_path: Path) -> None:
