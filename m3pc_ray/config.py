@@ -32,6 +32,9 @@ class DataConfig:
     labelled_fraction: float = 1.0
     """Fraction of those episodes that keep their actions, one at least, the first of the same shuffle; of the others
     only states, rewards and returns are learnt from, and the critic and a replay leave them out."""
+    labelled_share: float | None = None
+    """Share of every pretraining batch drawn from segments that hold all their actions, where the data lacks some;
+    none: all segments alike, however few hold them."""
     return_scale: Literal["average", "sum"] = "average"
     """What a returns-to-go token holds: reward per remaining step of the time limit, or the plain sum."""
     time_limit: int = 0

@@ -56,6 +56,16 @@ class SegmentData:
         }
         self._known = {m: torch.as_tensor(known, device=device) for m, known in flags.items() if known is not None}
         """(steps,) which values are known, by number of the modality; one that is complete has no entry."""
+        self._parts = self._with_and_without_actions(trajectories.actions_known)
+
+    def _with_and_without_actions(self, known: np.ndarray | None) -> tuple[SegmentIndex, SegmentIndex] | None:
+        """Segments that hold all their actions, and the others; None where one of the two kinds is missing."""
+        if known is None:
+            return None
+        missing = np.append(0, np.cumsum(~known))
+        ends = np.minimum(self.index.starts + self.index.segment_length, self.index.lasts + 1)
+        whole = missing[ends] == missing[self.index.starts]
+        return None if whole.all() or not whole.any() else (self.index.select(whole), self.index.select(~whole))
 
     def gather(self, rows: np.ndarray, valid: np.ndarray) -> tuple[dict[str, Tensor], Tensor | None]:
         """Tokens (B, T, dim) of the flat rows (B, T), and which of them exist (B, 4, T), None when all do."""
@@ -68,9 +78,22 @@ class SegmentData:
             exists[:, modality] &= known[at]
         return tokens, exists
 
-    def sample(self, rng: np.random.Generator, count: int) -> tuple[dict[str, Tensor], Tensor | None]:
-        """`count` segments, uniform over all start positions."""
-        return self.gather(*self.index.sample(rng, count))
+    def sample(
+        self, rng: np.random.Generator, count: int, labelled_share: float | None = None
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """`count` segments, uniform over all start positions.
+
+        With `labelled_share`, that share of them (rounded) is uniform over the segments that hold all their actions,
+        the rest over the others, in mixed order, since consecutive rows share a mask. No different where the data has
+        but one of the two kinds.
+        """
+        if labelled_share is None or self._parts is None:
+            return self.gather(*self.index.sample(rng, count))
+        labelled = round(labelled_share * count)
+        drawn = [part.sample(rng, rows) for part, rows in zip(self._parts, (labelled, count - labelled), strict=True)]
+        order = rng.permutation(count)
+        rows, valid = (np.concatenate([part[side] for part in drawn])[order] for side in (0, 1))
+        return self.gather(rows, valid)
 
 
 def transition_arrays(

@@ -263,7 +263,8 @@ class Pretraining:
         errors: dict[str, float] = {}
         started = time.monotonic()
         while not pace.finished:
-            tokens, valid = self.segments.sample(self.segment_rng, config.batch_size)
+            share = self.config.data.labelled_share
+            tokens, valid = self.segments.sample(self.segment_rng, config.batch_size, share)
             factor = schedule_factor(config.schedule, config.warmup_steps, pace.step, pace.progress)
             metrics = self.btm_trainer.update(tokens, valid, factor)
             now = time.monotonic()

@@ -37,6 +37,10 @@ class SegmentIndex:
         starts = np.repeat(trajectories.episode_starts[:-1], counts) + within
         return cls(starts, np.repeat(trajectories.episode_starts[1:] - 1, counts), segment_length)
 
+    def select(self, chosen: NDArray[np.bool_]) -> SegmentIndex:
+        """Those segments alone, (segments,) True."""
+        return SegmentIndex(self.starts[chosen], self.lasts[chosen], self.segment_length)
+
     @property
     def num_segments(self) -> int:
         return len(self.starts)
