@@ -280,6 +280,7 @@ def test_two_processes_never_train_the_same_cell(finished: Path, tmp_path: Path)
 
 def test_the_table_alone_trains_nothing(tmp_path: Path, made: dict[str, list[str]]) -> None:
     write_study(tmp_path / "small.yaml")
+    (tmp_path / "out").mkdir()
     assert study(tmp_path, "--table") == 0
     assert made == {"trained": [], "measured": []}
     rows = json.loads((tmp_path / "out/small.json").read_text())["rows"]
@@ -294,6 +295,8 @@ def test_the_table_alone_trains_nothing(tmp_path: Path, made: dict[str, list[str
         (["--dataset", "hop"], "--dataset hop: must be NAME=DATA"),
         (["--dataset", "hop=no/such.hdf5"], "no/such.hdf5"),
         (["--threads", "0"], "--threads is 0"),
+        (["--table"], "no such folder"),
+        (["--json", "."], "--json .: is a folder"),
     ],
 )
 def test_mistakes_on_the_command_line(
