@@ -123,7 +123,7 @@ def study_tables(study: Study, rows: Sequence[Row], width: int) -> list[Table]:
     again.
     """
     titles, lines = _cells(study, rows)
-    tables = []
+    tables: list[Table] = []
     for dataset, variants in lines.items():
         labels = list(variants)
         room = width - max(map(len, labels)) - EDGES

@@ -272,9 +272,9 @@ def test_two_processes_never_train_the_same_cell(finished: Path, tmp_path: Path)
     ]
     outputs = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    trainings = [line for output in outputs for line in output.splitlines() if line.startswith("training ")]
+    trainings = [line for output in outputs for line in output.splitlines() if line.startswith("training hop-")]
     assert sorted(line.split()[1] for line in trainings) == sorted(TRAINED), outputs
-    measured = [line.split()[1] for output in outputs for line in output.splitlines() if line.startswith("measuring ")]
+    measured = [line.split()[1] for output in outputs for line in output.splitlines() if line.startswith("measuring hop-")]
     assert len(measured) == len(set(measured)) == 5, outputs
 
 
