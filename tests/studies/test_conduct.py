@@ -274,7 +274,9 @@ def test_two_processes_never_train_the_same_cell(finished: Path, tmp_path: Path)
     assert [process.returncode for process in processes] == [0, 0], outputs
     trainings = [line for output in outputs for line in output.splitlines() if line.startswith("training hop-")]
     assert sorted(line.split()[1] for line in trainings) == sorted(TRAINED), outputs
-    measured = [line.split()[1] for output in outputs for line in output.splitlines() if line.startswith("measuring hop-")]
+    measured = [
+        line.split()[1] for output in outputs for line in output.splitlines() if line.startswith("measuring hop-")
+    ]
     assert len(measured) == len(set(measured)) == 5, outputs
 
 
