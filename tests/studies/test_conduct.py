@@ -272,6 +272,7 @@ def test_two_processes_never_train_the_same_cell(finished: Path, tmp_path: Path)
     ]
     outputs = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
+    # Lines of the caption may begin with "training", too.
     trainings = [line for output in outputs for line in output.splitlines() if line.startswith("training hop-")]
     assert sorted(line.split()[1] for line in trainings) == sorted(TRAINED), outputs
     measured = [
