@@ -11,6 +11,12 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.training.run_folder import write_atomically
 
 
+def check_json(path: str | None) -> None:
+    """Raises UserError where --json names a folder: known before the work, not after it."""
+    if path and Path(path).expanduser().is_dir():
+        raise UserError(f"--json {path}: is a folder; name a file")
+
+
 def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], **more: Any) -> None:
     """Writes `{"rows": [...]}`, the shape of every command's --json, and what more there is beside the rows.
 

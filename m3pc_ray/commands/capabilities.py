@@ -23,7 +23,7 @@ the calibration of the action distribution. Errors are of the run's held-out epi
   m3pc capabilities --run runs/hopper --quick
   m3pc capabilities --run runs/hopper --json capabilities.json --out capabilities
 
-The MLPs learn from the run's training episodes, with as many gradient steps as the model had (--quick: at most 400),
+The MLPs learn from the run's training episodes, with as many gradient steps as the model had (--quick: at most 300),
 and are kept in the folder --out, so that a second call does not train them again. The folder also gets rows.json,
 dynamics.png, returns.png, calibration.png and summary.png (docs/capabilities.md)."""
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1000, help="of windows, MLPs and the first episode (default: 1000)")
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="checkpoint to load (default: the newest)")
     parser.add_argument("--device", help="torch device (default: the run's)")
-    parser.add_argument("--threads", type=int, metavar="K", help="CPU threads of torch (default: all cores)")
+    parser.add_argument("--threads", type=int, metavar="K", help="CPU threads of torch (default: all cores, quick 1)")
     parser.add_argument("--out", metavar="FOLDER", help="figures, rows, trained MLPs (default: RUN/capabilities)")
     parser.add_argument("--json", metavar="FILE", help='also write {"rows": [...]}')
 
@@ -48,12 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures, prints the tables, writes rows and figures."""
     from rich.console import Console
 
-    from m3pc_ray.commands._output import write_rows
+    from m3pc_ray.commands._output import check_json, write_rows
     from m3pc_ray.evaluation.capabilities.measure import measure
     from m3pc_ray.evaluation.capabilities.tables import capability_tables, remarks, watching
     from m3pc_ray.report.capabilities import draw_capabilities
 
     config = _config(arguments)
+    check_json(arguments.json)
     console = Console()
     with watching(console) as watch:
         watch("reading the run and its data", 0.0)
@@ -96,6 +97,10 @@ def _measured(arguments: argparse.Namespace) -> tuple[Measured, Path, dict[str, 
     from m3pc_ray.training.pretraining import load_data
     from m3pc_ray.trajectories.resolve import load
 
+    if arguments.quick and arguments.threads is None:
+        arguments.threads = (
+            1  # two wait for each other on busy cores: 132 s, with one 82 (two other processes, two cores)
+        )
     folder, models, _ = load_for_acting(arguments, {}, ["none"])
     updates = int(load_checkpoint(folder, arguments.checkpoint)[1]["btm_updates"])
     if updates < 1:
@@ -108,6 +113,10 @@ def _measured(arguments: argparse.Namespace) -> tuple[Measured, Path, dict[str, 
         check_sizes(models, given)
         held_out = given
     out = Path(arguments.out).expanduser() if arguments.out else folder.path / "capabilities"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # known before the MLPs are trained, not after
+        raise UserError(f"--out {out}: cannot be made: {error.strerror}") from error
     facts: dict[str, object] = {
         "run": folder.path.name,
         "environment": models.environment_id,

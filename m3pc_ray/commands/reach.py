@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from m3pc_ray.commands._films import choose_style
-    from m3pc_ray.commands._output import write_rows
+    from m3pc_ray.commands._output import check_json, write_rows
     from m3pc_ray.evaluation.reaching.reach import compare, make_facts
     from m3pc_ray.evaluation.reaching.tables import details_table, reach_bars, reach_table
     from m3pc_ray.goals.tasks import load_task
@@ -108,8 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(f"{len(problem.waypoints)} waypoints: {problem.waypoints.source}", highlight=False, soft_wrap=True)
     out = Path(arguments.out or Path(arguments.run) / "reach" / _folder_name(arguments.task)).expanduser()
     _check_folder(out)
-    if arguments.json and Path(arguments.json).expanduser().is_dir():
-        raise UserError(f"--json {arguments.json}: is a folder; name a file")
+    check_json(arguments.json)
     if arguments.preview and style == "none":
         raise UserError(notice or "--preview shows the waypoints, which --video-style none forbids")
     if arguments.preview:

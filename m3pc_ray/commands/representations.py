@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Trains what is missing, prints the table, draws the figure, writes --json."""
     from rich.console import Console
 
-    from m3pc_ray.commands._output import write_rows
+    from m3pc_ray.commands._output import check_json, write_rows
     from m3pc_ray.commands._runs import load_for_acting
     from m3pc_ray.evaluation.held_out import split_of_run
     from m3pc_ray.report.representations import learning_curves
@@ -86,8 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     from m3pc_ray.training.run_folder import RunFolder
 
     cells, settings = _cells(arguments), _settings(arguments)
-    if arguments.json and Path(arguments.json).expanduser().is_dir():
-        raise UserError(f"--json {arguments.json}: is a folder; name a file")
+    check_json(arguments.json)
     _, models, _ = load_for_acting(arguments, {}, ["none"])
     trajectories, _ = split_of_run(models, load_data(models.config))
     out = Path(arguments.out or Path(arguments.run) / "representations").expanduser()

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Makes what is missing, then tables and figures."""
     from rich.console import Console
 
-    from m3pc_ray.commands._output import write_rows
+    from m3pc_ray.commands._output import check_json, write_rows
     from m3pc_ray.configuration import given_overrides
     from m3pc_ray.errors import UserError
     from m3pc_ray.studies.conduct import chosen_cells, conduct
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.threads < 1:
         raise UserError(f"--threads is {arguments.threads}; at least 1 is needed")
+    check_json(arguments.json)
     data = _data_sets(arguments.dataset)
     settings = given_overrides(arguments) | ({} if arguments.device is None else {"device": arguments.device})
     studies = [load_study(file, data, settings) for file in arguments.files]
@@ -74,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError(f"--dataset {name}: no data set of the study has this name; there are: {known}")
     cells = chosen_cells(studies, arguments.only)
     folder, console = StudyFolder(arguments.out), Console()
+    if arguments.table and not folder.path.is_dir():
+        raise UserError(f"--out {arguments.out}: no such folder; --table shows what is in a study's")
     if not arguments.table:
         try:
             busy = conduct(folder, cells, console, arguments.device, arguments.threads)
@@ -93,16 +96,17 @@ def _report(folder: StudyFolder, study: Study, console: Console) -> list[dict[st
     from m3pc_ray.commands._output import write_rows
     from m3pc_ray.report.study import study_figure
     from m3pc_ray.studies.results import study_rows
-    from m3pc_ray.studies.tables import for_figure, markdown, study_tables
+    from m3pc_ray.studies.tables import caption, for_figure, markdown, study_tables
     from m3pc_ray.training.run_folder import write_atomically
 
     rows, facts = study_rows(folder, study), for_figure(study)
-    for table in study_tables(study, rows):
+    for table in study_tables(study, rows, console.width):
         console.print(table)
+    console.print(caption(study, rows), highlight=False, markup=False)
     write_rows(folder.path / f"{study.name}.json", rows, study=facts)
     write_atomically(folder.path / f"{study.name}.md", markdown(study, rows, f"{study.name}.png"))
     study_figure(rows, facts, folder.path / f"{study.name}.png")
-    console.print(f"written: {folder.path / study.name}.md, .json and .png", highlight=False)
+    console.print(f"written: {folder.path / study.name}.md, .json and .png", highlight=False, soft_wrap=True)
     return [{"study": study.name, **row} for row in rows]
 
 

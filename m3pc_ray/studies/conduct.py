@@ -18,6 +18,7 @@ from m3pc_ray.studies.measure import measure_cell, missing_measures
 from m3pc_ray.studies.records import StudyFolder
 from m3pc_ray.studies.train import check_run, train_cell
 from m3pc_ray.training.run_folder import Locked, lock_file
+from m3pc_ray.trajectories.resolve import locate
 
 
 @dataclass
@@ -86,6 +87,9 @@ def conduct(
     check_cells(folder, cells)
     waiting = [cell for cell in cells if missing_measures(folder, cell)]
     console.print(f"{len(cells)} cells, {len(cells) - len(waiting)} of them finished", highlight=False)
+    # A data set that is missing, or has yet to come from the net, is known before hours of training with another.
+    for dataset, where in dict.fromkeys((cell.config().data.dataset, cell.config().data.folder) for cell in waiting):
+        locate(dataset, where)
     pace = Pace()
     while waiting:
         busy = []

@@ -174,6 +174,9 @@ def _check_whole(study: Study, source: str) -> None:
             needed = set(variant.datasets or study.datasets)
             if missing := needed - set(other.datasets or study.datasets):
                 raise UserError(f"{where}: {name} is not made for {sorted(missing)[0]}")
+    labels = [variant.label for variant in study.variants.values()]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise UserError(f"{source}: variants: two have the label {twice[0]!r}; every row of the table needs its own")
     if study.differences and not study.baseline:
         raise UserError(f"{source}: differences: to which variant? Name it as baseline")
     for key, measures in (("differences", study.differences), ("figure", study.figure)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -14,6 +15,10 @@ from m3pc_ray.studies.definition import Study
 from m3pc_ray.studies.results import Row
 
 NOT_POSSIBLE, NOT_YET = "-", "…"
+HEAD_WIDTH = 10
+"""Characters of a line in a column's head: a score with its error, `88.1 ± 0.4`."""
+COLUMN_GAP, EDGES = 3, 2
+"""Characters between two columns, and at both edges together, of a table in rich's box SIMPLE_HEAD."""
 SHORT = {
     "return_conditioned": "RCBC",
     "inverse_dynamics": "ID",
@@ -111,21 +116,52 @@ def _text(row: Row, value: str, error: str) -> str:
     return text + waiting
 
 
-def study_tables(study: Study, rows: Sequence[Row]) -> list[Table]:
-    """A table a data set, for the terminal."""
+def study_tables(study: Study, rows: Sequence[Row], width: int) -> list[Table]:
+    """Tables for a terminal of `width` columns: one a data set, or several where its columns do not fit beside.
+
+    A cell that is wrapped cannot be read, so columns that find no room stand in a further table below, with the labels
+    again.
+    """
     titles, lines = _cells(study, rows)
-    tables = []
+    tables: list[Table] = []
     for dataset, variants in lines.items():
-        table = Table(title=f"{study.title}: {dataset}", box=SIMPLE_HEAD, pad_edge=False)
-        table.add_column("")
-        for title in titles:
-            table.add_column(title, justify="right", min_width=max(map(len, title.replace(",", "").split())))
-        for label, texts in variants.items():
-            table.add_row(label, *texts)
-        tables.append(table)
-    if tables:
-        tables[-1].caption = caption(study, rows)
+        labels = list(variants)
+        room = width - max(map(len, labels)) - EDGES
+        columns = [
+            [_narrow(title), *column]
+            for title, column in zip(titles, zip(*variants.values(), strict=True), strict=True)
+        ]
+        for part in _fitting(columns, room):
+            more = " (continued)" if tables and part[0] is not columns[0] else ""
+            table = Table(
+                box=SIMPLE_HEAD, pad_edge=False, title=f"{study.title}: {dataset}{more}", title_justify="left"
+            )
+            table.add_column("", no_wrap=True)
+            for title, *_ in part:
+                table.add_column(title, justify="right", no_wrap=True)
+            for label, *texts in zip(labels, *(column[1:] for column in part), strict=True):
+                table.add_row(label, *texts)
+            tables.append(table)
     return tables
+
+
+def _narrow(title: str) -> str:
+    """A column's title in lines hardly wider than its numbers."""
+    return "\n".join(textwrap.wrap(title.replace(",", ""), HEAD_WIDTH, break_long_words=False, break_on_hyphens=False))
+
+
+def _fitting(columns: Sequence[Sequence[str]], room: int) -> list[list[Sequence[str]]]:
+    """Columns (title, then texts) in parts that are no wider than `room`; a part has at least one."""
+    parts: list[list[Sequence[str]]] = []
+    left = 0
+    for column in columns:
+        wide = COLUMN_GAP + max(len(line) for text in column for line in text.split("\n"))
+        if not parts or wide > left:
+            parts.append([])
+            left = room
+        parts[-1].append(column)
+        left -= wide
+    return parts
 
 
 def markdown(study: Study, rows: Sequence[Row], figure: str) -> str:

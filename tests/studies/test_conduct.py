@@ -272,14 +272,18 @@ def test_two_processes_never_train_the_same_cell(finished: Path, tmp_path: Path)
     ]
     outputs = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    trainings = [line for output in outputs for line in output.splitlines() if line.startswith("training ")]
+    # Lines of the caption may begin with "training", too.
+    trainings = [line for output in outputs for line in output.splitlines() if line.startswith("training hop-")]
     assert sorted(line.split()[1] for line in trainings) == sorted(TRAINED), outputs
-    measured = [line.split()[1] for output in outputs for line in output.splitlines() if line.startswith("measuring ")]
+    measured = [
+        line.split()[1] for output in outputs for line in output.splitlines() if line.startswith("measuring hop-")
+    ]
     assert len(measured) == len(set(measured)) == 5, outputs
 
 
 def test_the_table_alone_trains_nothing(tmp_path: Path, made: dict[str, list[str]]) -> None:
     write_study(tmp_path / "small.yaml")
+    (tmp_path / "out").mkdir()
     assert study(tmp_path, "--table") == 0
     assert made == {"trained": [], "measured": []}
     rows = json.loads((tmp_path / "out/small.json").read_text())["rows"]
@@ -294,6 +298,8 @@ def test_the_table_alone_trains_nothing(tmp_path: Path, made: dict[str, list[str
         (["--dataset", "hop"], "--dataset hop: must be NAME=DATA"),
         (["--dataset", "hop=no/such.hdf5"], "no/such.hdf5"),
         (["--threads", "0"], "--threads is 0"),
+        (["--table"], "no such folder"),
+        (["--json", "."], "--json .: is a folder"),
     ],
 )
 def test_mistakes_on_the_command_line(

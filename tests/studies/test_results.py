@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from m3pc_ray.studies.definition import Cell, Study
 from m3pc_ray.studies.records import CLONING, MASKS, SCORE, StudyFolder
 from m3pc_ray.studies.results import study_rows
-from m3pc_ray.studies.tables import caption, column_title, markdown
+from m3pc_ray.studies.tables import caption, column_title, markdown, study_tables
 from m3pc_ray.training.run_folder import RunFolder
 from tests.studies.factory import make_study
 
@@ -148,3 +149,27 @@ def test_titles() -> None:
     assert column_title("states_error/4_ahead") == "states error, +4"
     assert column_title("action_error/return_conditioned") == "action error, RCBC"
     assert column_title("rewards_error/reward_prediction") == "rewards error, RP"
+
+
+@pytest.mark.parametrize("width", [60, 80, 300])
+def test_terminal_tables_wrap_no_number(tmp_path: Path, width: int) -> None:
+    study, folder, rng = study_of(tmp_path, [0, 1]), StudyFolder(tmp_path / "out"), np.random.default_rng(8)
+    folder.make()
+    for variant in VARIANTS:
+        for seed in study.seeds:
+            fill(folder, cell_of(study, variant, seed), rng)
+    rows = study_rows(folder, study)
+    console = Console(width=width, file=open(tmp_path / "table.txt", "w", encoding="utf-8"))  # noqa: SIM115
+    tables = study_tables(study, rows, width)
+    for table in tables:
+        console.print(table)
+    console.file.close()
+    shown = (tmp_path / "table.txt").read_text(encoding="utf-8")
+    assert len(tables) == 1 or width < 300
+    assert max(map(len, shown.splitlines())) <= width
+    assert shown.count("one group") == len(tables)
+    numbers = [f"{row['mean']:.1f} ± {row['error']:.1f}" for row in rows if row["measure"] == "score/none"]
+    numbers += [f"{row['mean']:.4f} ± {row['error']:.4f}" for row in rows if row["measure"] == "entropy"]
+    numbers += [f"{row['difference']:+.4f} ± " for row in rows if row["measure"] == "entropy" and "difference" in row]
+    assert len(numbers) == 5
+    assert all(number in shown for number in numbers)

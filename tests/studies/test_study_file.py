@@ -44,6 +44,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"variants": {"a": {}, "b": {"start_from": "a", "settings": {"pretrain.components": "both"}}}},
         "variants: b: start_from: needs pretrain.components btm or critic",
     ),
+    ({"variants": {"a": {"label": "x"}, "b": {"label": "x"}}}, "variants: two have the label 'x'"),
     ({"columns": None}, "columns: name the measures"),
     ({"columns": ["scores/none"]}, "columns: scores/none: no such measure"),
     ({"columns": ["score/return"]}, "columns: score/return: evaluation.planners does not name return"),

@@ -21,8 +21,7 @@ from m3pc_ray.model.masks import behaviour_cloning
 from m3pc_ray.planning.engine import FastInference
 from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.planning.prompts import ReturnPrompt
-from m3pc_ray.trajectories.episodes import EpisodeEnd
-from m3pc_ray.trajectories.returns import from_sum
+from m3pc_ray.trajectories.returns import from_sum, no_return_known
 from m3pc_ray.trajectories.scores import normalised_score
 
 if TYPE_CHECKING:
@@ -94,8 +93,14 @@ def asked_returns(returns: npt.NDArray[np.float64], points: int) -> list[float]:
 
 
 def known_returns(trajectories: Trajectories) -> npt.NDArray[np.float64]:
-    """Returns of the episodes that were seen to their end, (episodes,)."""
-    return trajectories.returns[trajectories.episode_ends != EpisodeEnd.CUT]
+    """Returns of the episodes that were seen to their end and lack no reward, (episodes,).
+
+    Raises UserError where there is none.
+    """
+    known = trajectories.returns_known()
+    if not known.any():
+        raise no_return_known(trajectories)
+    return trajectories.returns[known]
 
 
 def play(

@@ -65,8 +65,8 @@ class CapabilitiesConfig:
     """Of windows, MLPs and the first episode."""
 
 
-QUICK = CapabilitiesConfig(windows=1024, most_mlp_steps=400, episodes=4, sweep_points=5, sweep_episodes=2)
-"""What fits into two minutes of two busy cores on hopper-medium."""
+QUICK = CapabilitiesConfig(windows=512, most_mlp_steps=300, episodes=4, sweep_points=4, sweep_episodes=2)
+"""What fits into two minutes of two busy cores: 40 CPU seconds on walker2d-medium."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,13 @@ class Measured:
 def measure(measured: Measured, config: CapabilitiesConfig, watch: Watch) -> list[dict[str, Any]]:
     """All rows; docs/capabilities.md says what each means.
 
-    Raises UserError where the run's model is untrained, no held-out episode has the length of a window, or the
-    environment is not the run's.
+    Raises UserError where no return of what the run learned from is known, no held-out episode has the length of
+    a window, or the environment is not the run's.
     """
     models = measured.models
     length = models.model.config.segment_length
     t = min(models.config.planner.context_length, length - 1)
+    known_returns(measured.learned)  # what cannot be measured is known before the MLPs are trained
     windows = sample_windows(models, measured.held_out, config.windows, config.seed)
     fitted, facts = fit_baselines(measured, config, watch)
     networks = {name: baseline.network for name, baseline in fitted.items()}

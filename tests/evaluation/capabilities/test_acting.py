@@ -10,6 +10,7 @@ import torch
 
 from m3pc_ray.agent import Agent
 from m3pc_ray.config import EvaluationConfig
+from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.capabilities.acting import (
     asked_returns,
     asking_agent,
@@ -109,6 +110,11 @@ def test_sweep_rows_and_their_summary(models: Models) -> None:
     data = random_hopper_episodes(5)
     cut = dataclasses.replace(data, episode_ends=np.array([EpisodeEnd.CUT] + [EpisodeEnd.TERMINATED] * 4, np.int8))
     assert known_returns(cut).tolist() == data.returns[1:].tolist()
+    lacking = np.ones(cut.num_steps, dtype=np.bool_)
+    lacking[cut.episode_starts[1]] = False
+    assert known_returns(dataclasses.replace(cut, rewards_known=lacking)).tolist() == data.returns[2:].tolist()
+    with pytest.raises(UserError, match="no return is known"):
+        known_returns(dataclasses.replace(data, episode_ends=np.full(5, EpisodeEnd.CUT, np.int8)))
     asked = [0.0, 5.0, 1e4]
     *rows, summary = sweep_rows(models, data, asked, CONFIG, lambda _index: None)
     for row, wanted in zip(rows, asked, strict=True):

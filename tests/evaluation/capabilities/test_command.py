@@ -143,12 +143,14 @@ def test_remarks_name_what_is_worse() -> None:
         (["--run", "{run}"], "no such file, folder or data set"),
         (["--run", "{run}", "--dataset", "{none}"], "no such file"),
         (["--run", "{run}", "--threads", "0"], "--threads"),
+        (["--run", "{run}", "--json", "/"], "--json /: is a folder"),
+        (["--run", "{run}", "--dataset", "{data}", "--out", "{run}/config.yaml"], "--out"),
     ],
 )
 def test_mistakes_end_in_one_line(
     run: RunFolder, words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    filled = [word.format(run=run.path, none=tmp_path / "none") for word in words]
+    filled = [word.format(run=run.path, none=tmp_path / "none", data=run.path.parent / "data") for word in words]
     assert main(["capabilities", *filled]) == 2
     error = capsys.readouterr().err
     assert message in error
