@@ -32,6 +32,9 @@ class DataConfig:
     labelled_fraction: float = 1.0
     """Fraction of those episodes that keep their actions, one at least, the first of the same shuffle; of the others
     only states, rewards and returns are learnt from, and the critic and a replay leave them out."""
+    split_seed: int | None = None
+    """Seed of the shuffles that hold episodes out and choose the fractions; none: `seed`. A finetuned run keeps that of
+    the run it starts from, whatever its own `seed`."""
     return_scale: Literal["average", "sum"] = "average"
     """What a returns-to-go token holds: reward per remaining step of the time limit, or the plain sum."""
     time_limit: int = 0

@@ -149,7 +149,7 @@ def test_every_number_has_a_range_that_holds_for_its_default():
     numeric = {
         name
         for name, setting in all_settings().items()
-        if setting.annotation is int or setting.annotation is float or setting.annotation == (float | None)
+        if setting.annotation in (int, float, int | None, float | None)
     }
     assert numeric == set(RANGES)
     for name in numeric:

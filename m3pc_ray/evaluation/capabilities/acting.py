@@ -21,7 +21,6 @@ from m3pc_ray.model.masks import behaviour_cloning
 from m3pc_ray.planning.engine import FastInference
 from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.planning.prompts import ReturnPrompt
-from m3pc_ray.trajectories.episodes import EpisodeEnd
 from m3pc_ray.trajectories.returns import from_sum
 from m3pc_ray.trajectories.scores import normalised_score
 
@@ -94,8 +93,8 @@ def asked_returns(returns: npt.NDArray[np.float64], points: int) -> list[float]:
 
 
 def known_returns(trajectories: Trajectories) -> npt.NDArray[np.float64]:
-    """Returns of the episodes that were seen to their end, (episodes,)."""
-    return trajectories.returns[trajectories.episode_ends != EpisodeEnd.CUT]
+    """Returns of the episodes that were seen to their end, with all their rewards, (episodes,)."""
+    return trajectories.returns[trajectories.returns_known()]
 
 
 def play(

@@ -109,6 +109,8 @@ def test_sweep_rows_and_their_summary(models: Models) -> None:
     data = random_hopper_episodes(5)
     cut = dataclasses.replace(data, episode_ends=np.array([EpisodeEnd.CUT] + [EpisodeEnd.TERMINATED] * 4, np.int8))
     assert known_returns(cut).tolist() == data.returns[1:].tolist()
+    lacking = dataclasses.replace(cut, rewards_known=np.arange(data.num_steps) != data.episode_starts[2])
+    assert known_returns(lacking).tolist() == data.returns[[1, 3, 4]].tolist()
     asked = [0.0, 5.0, 1e4]
     *rows, summary = sweep_rows(models, data, asked, CONFIG, lambda _index: None)
     for row, wanted in zip(rows, asked, strict=True):
