@@ -42,6 +42,8 @@ def data_parts(trajectories: Trajectories, config: RunConfig) -> DataParts:
     if data.labelled_fraction < 1.0:
         train = transitions = train.labelled_only_in(data.labelled_fraction, seed)
     _check(train, transitions, config.pretrain.components)
+    if config.pretrain.utility_unit_power:  # measured at the end, which is late for an error
+        transitions.with_actions(config.planner.context_length)
     return DataParts(train, validation, described, transitions)
 
 
