@@ -35,6 +35,9 @@ class DataConfig:
     labelled_share: float | None = None
     """Share of every pretraining batch drawn from segments that hold all their actions, where the data lacks some;
     none: all segments alike, however few hold them."""
+    split_seed: int | None = None
+    """Seed of the shuffles that hold episodes out and choose the fractions; none: `seed`. A finetuned run keeps that of
+    the run it starts from, whatever its own `seed`."""
     return_scale: Literal["average", "sum"] = "average"
     """What a returns-to-go token holds: reward per remaining step of the time limit, or the plain sum."""
     time_limit: int = 0

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import yaml
+
 from m3pc_ray import config as settings_module
 from m3pc_ray.config import PatternDefinitions, RunConfig
 from m3pc_ray.configuration_ranges import check_ranges
@@ -173,7 +175,12 @@ def read_patterns_file(path: str | Path) -> PatternDefinitions:
     Raises UserError for a file that is not there, or holds something else than patterns.
     """
     file = find_config(path, sorted((shipped_configs() / "masks/patterns").glob("*.yaml")))
-    patterns = read_yaml(file)
+    try:
+        patterns = read_yaml(file)
+    except UserError as error:
+        if not isinstance(error.__cause__, yaml.YAMLError):
+            raise
+        raise UserError(f"{error}; a comparison needs quotes: states: '> t'") from error
     if not patterns:
         raise UserError(f"{file}: holds no mask pattern")
     parse_patterns(patterns, str(file))

@@ -23,6 +23,7 @@ RANGES: dict[str, str] = {
     "data.episodes_fraction": "(0, 1]",
     "data.labelled_fraction": "(0, 1]",
     "data.labelled_share": _FRACTION,
+    "data.split_seed": _COUNT_OR_ZERO,
     "data.time_limit": _COUNT_OR_ZERO,
     "model.segment_length": "[2, 64]",
     "model.width": "[8, inf)",

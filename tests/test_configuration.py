@@ -147,9 +147,7 @@ def test_test_time_masks_need_a_weight():
 
 def test_every_number_has_a_range_that_holds_for_its_default():
     numeric = {
-        name
-        for name, setting in all_settings().items()
-        if setting.annotation is int or setting.annotation is float or setting.annotation == (float | None)
+        name for name, setting in all_settings().items() if setting.annotation in (int, float, int | None, float | None)
     }
     assert numeric == set(RANGES)
     for name in numeric:

@@ -79,6 +79,8 @@ def test_errors_of_a_run(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureF
     [
         (["--patterns", "missing.yaml"], "missing.yaml: no such configuration file"),
         (["--patterns", "BAD"], "mine: states: must be all, none"),
+        (["--patterns", "UNQUOTED"], "line 2 not valid YAML"),
+        (["--patterns", "UNQUOTED"], "a comparison needs quotes: states: '> t'"),
         (["--patterns", "EMPTY_AT_0"], "mine: shows nothing at t = 0"),
         (["--t", "8"], "--t is 8; a window of 8 steps has 0 to 7"),
         (["--t", "-1"], "--t is -1"),
@@ -96,9 +98,11 @@ def test_mistakes_end_in_one_line(
 ) -> None:
     (tmp_path / "bad.yaml").write_text("mine: {states: '<= u'}\n")
     (tmp_path / "empty_at_0.yaml").write_text("mine: {states: '< t'}\n")
+    (tmp_path / "unquoted.yaml").write_text("mine:\n  states: > t\n")
     (tmp_path / "file").write_text("")
     places = {
         "BAD": tmp_path / "bad.yaml",
+        "UNQUOTED": tmp_path / "unquoted.yaml",
         "EMPTY_AT_0": tmp_path / "empty_at_0.yaml",
         "RUN": run.path,
         "FILE": tmp_path / "file" / "deep",
@@ -138,3 +142,23 @@ def test_pictures_of_many_and_of_few(tmp_path: Path) -> None:
             sizes[count] = picture.size
     assert sizes[7][0] > 1.8 * sizes[5][0]
     assert sizes[7][1] < sizes[5][1]
+
+
+@pytest.mark.parametrize(
+    ("length", "width", "beside"), [(8, 80, 3), (8, 30, 1), (16, 80, 1), (16, 120, 2), (12, 10, 1)]
+)
+def test_text_stays_within_the_terminal_and_its_columns_under_their_steps(length: int, width: int, beside: int) -> None:
+    panel = MaskPanel(np.eye(4, length, dtype=bool), np.ones((4, length), bool), t=1, goals=(3,))
+    names = ("states", "returns", "actions", "rewards")
+    lines = mask_text(MaskDrawing("name", "", (panel,) * 3), names, width).plain.splitlines()
+    blocks = [lines[start : start + 5] for start in range(1, len(lines), 6)]
+    assert [block[0].split().count("t") for block in blocks] == [beside] * (3 // beside) + [3 % beside] * (
+        3 % beside > 0
+    )
+    assert all(line == "" for line in lines[6::6])
+    if width > 2 * length:
+        assert max(map(len, lines)) <= width
+    for block in blocks:
+        for row, line in enumerate(block[1:]):
+            shown = [column for column, sign in enumerate(line) if sign in "■★"]
+            assert {block[0][: column + 1].split()[-1] for column in shown} == {"t" if row == 1 else str(row)}

@@ -46,13 +46,14 @@ def load_for_acting(
 
 
 def load_proposer(
-    run: str, predicts: Models, overrides: Mapping[str, str], device: str | None
+    run: str, predicts: Models, planners: Sequence[Guide], overrides: Mapping[str, str], device: str | None
 ) -> tuple[Models, Models]:
     """(the predicting models with the units of the pair, the models of `run` that propose actions).
 
-    Units are measured on the data set that the predicting run names, unless `overrides` set them.
+    Units that `planners` need are measured on the data set that the predicting run names, unless `overrides` set them.
     Raises UserError where the two cannot plan together or the data set is not there.
     """
+    from m3pc_ray.configuration import with_settings
     from m3pc_ray.training.assemble import load_models
     from m3pc_ray.training.data_parts import data_parts
     from m3pc_ray.training.pairing import check_pair, paired_models
@@ -60,8 +61,11 @@ def load_proposer(
     from m3pc_ray.training.run_folder import RunFolder
 
     proposes = load_models(RunFolder.open(run), device=device)
-    if any(name.startswith("planner.utility_unit") for name in overrides):
-        check_pair(predicts, proposes)
+    check_pair(predicts, proposes)  # before the data is read, which takes a while
+    given = {name: value for name, value in overrides.items() if name.startswith("planner.utility_unit_")}
+    needed = {f"planner.utility_unit_{planner}" for planner in planners if planner != "none"}
+    if needed <= set(given) or not predicts.config.pretrain.utility_unit_power:
         return predicts, proposes
     parts = data_parts(load_data(predicts.config), predicts.config)
-    return paired_models(predicts, proposes, parts.transitions), proposes
+    paired = paired_models(predicts, proposes, parts.transitions)
+    return dataclasses.replace(paired, config=with_settings(paired.config, given)), proposes

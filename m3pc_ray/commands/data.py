@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FRACTION",
         help="leave out the actions of that fraction of the episodes, whole ones by a seeded shuffle",
     )
-    command.add_argument("--seed", type=int, default=0, help="seed of that shuffle (default: 0)")
+    command.add_argument("--seed", type=int, help="seed of that shuffle (default: 0)")
     command.add_argument(
         "--complete-only", action="store_true", help="leave out episodes that lack an action or a reward (for RLlib)"
     )
@@ -156,10 +156,12 @@ def convert(arguments: argparse.Namespace) -> None:
         names = [part.metadata.name for part in parts]
         joined = {"name": target.stem, "origin": f"{' + '.join(names)}, joined; of the first: {data.metadata.origin}"}
         data = Trajectories.concatenate(parts, data.metadata.replace(**joined))
+    if arguments.seed is not None and arguments.drop_actions is None:
+        raise UserError("--seed: needs --drop-actions, whose shuffle it is about")
     if arguments.complete_only:
-        data = data.complete_episodes()
+        data = _complete(data, target.stem)
     if arguments.drop_actions is not None:
-        data = _without_actions(data, arguments.drop_actions, arguments.seed)
+        data = _without_actions(data, arguments.drop_actions, arguments.seed or 0)
     if target.suffix in d4rl.SUFFIXES:
         if target.is_dir():
             raise UserError(f"{target} is a folder; it will not be overwritten by a file")
@@ -169,6 +171,19 @@ def convert(arguments: argparse.Namespace) -> None:
         write_store(data, target, arguments.overwrite)
     size = _megabytes(disk_bytes(target))
     print(f"{target}: {data.num_episodes:,} episodes, {data.num_steps:,} steps, {size}")
+
+
+def _complete(data: Trajectories, name: str) -> Trajectories:
+    """The episodes that lack nothing; where that is not all of them, as a data set called `name` whose origin says so.
+
+    What a run held out is found again by the data set's name and the order of its episodes.
+    """
+    complete = data.complete_episodes()
+    if complete is data:
+        return data
+    said = f"the {complete.num_episodes:,} of {data.num_episodes:,} episodes of {data.metadata.name} that are complete"
+    metadata = data.metadata.replace(name=name, origin=f"{said}; of all: {data.metadata.origin}")
+    return dataclasses.replace(complete, metadata=metadata)
 
 
 def _without_actions(data: Trajectories, fraction: float, seed: int) -> Trajectories:

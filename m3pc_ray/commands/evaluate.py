@@ -11,7 +11,8 @@ Plays the same episodes with each planner and prints raw returns and normalised 
   m3pc evaluate --run runs/hopper --planner none --planner return --planner critic --episodes 20
   m3pc evaluate --run runs/hopper --planner critic --planner.num_candidates 256 --json scores.json
 
-With --propose-from another run proposes the actions and --run predicts what they lead to.
+With --propose-from another run proposes the actions and --run predicts what they lead to: two specialised models
+against one that does both. The units of their common utilities are measured on the data set of --run.
 
 Without --planner, every planner that the run can do. Scores of the newest checkpoint with the run's own planner
 settings are also kept in RUN/summary.json, under "scores"."""
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder, models, planners = load_for_acting(arguments, overrides, arguments.planner)
     proposer = None
     if arguments.propose_from:
-        models, proposer = load_proposer(arguments.propose_from, models, overrides, arguments.device)
+        models, proposer = load_proposer(arguments.propose_from, models, planners, overrides, arguments.device)
     agent = Agent.from_models(models, planners[0], proposer=proposer)
     console = Console()
     with evaluation_bars(console, planners, models.config.evaluation.episodes) as bars:

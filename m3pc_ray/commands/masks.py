@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", metavar="RUN", help="run whose errors are measured")
     parser.add_argument("--dataset", metavar="REF", help="data set of the errors (default: the run's)")
     parser.add_argument(
-        "--t", type=int, nargs="+", metavar="STEP", help="current steps drawn and measured (default: 0, 3 and 6; 3)"
+        "--t",
+        type=int,
+        nargs="+",
+        metavar="STEP",
+        help="current steps (default: where evaluation has it; drawn at the first and the last but one too)",
     )
     parser.add_argument(
         "--segment-length", type=int, metavar="T", help=f"steps of the window (default: the run's, or {SEGMENT_LENGTH})"
@@ -93,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     drawings, rows = _drawings(patterns, length, drawn_at, arguments.seed)
     console = Console()
     for drawing in drawings:
-        console.print(mask_text(drawing, MODALITIES))
+        console.print(mask_text(drawing, MODALITIES, console.width), end="")
     console.print(legend_text())
     picture = mask_figure(drawings, MODALITIES, Path(arguments.out).expanduser() / "masks.png")
     console.print(f"picture: {picture}\n", soft_wrap=True)

@@ -11,6 +11,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.online.replay.offline_data import OfflineData
 from m3pc_ray.online.served_weights import SERVED_CRITIC, SERVED_MODEL
 from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
+from m3pc_ray.training.data_parts import split_seed
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.resolve import absolute
 
@@ -34,6 +35,9 @@ def finetune_config(source: RunFolder, overrides: dict[str, Any]) -> RunConfig:
     factor = changed.online.sharpness_factor
     scaled = {name: value_of(changed, name) * factor for name in SHARPNESS if name not in overrides}
     changed = with_settings(changed, {**scaled, "online.sharpness_factor": 1.0})
+    # What was held out, or was left without its actions, must not change with the seed of what is collected.
+    if "data.split_seed" not in overrides:
+        changed = with_settings(changed, {"data.split_seed": split_seed(config)})
     # Roles on other nodes and a later resume have other working folders.
     changed = with_settings(changed, {"data.dataset": absolute(changed.data.dataset)})
     if not changed.data.dataset:

@@ -28,6 +28,8 @@ CELL_COLOURS = ("#e9e9e9", "#4477aa", "#f6c48b")
 _CELL_SIGNS = ("·", "■", "?")
 _CELL_STYLES = ("dim", "blue", "bold yellow")
 _GOAL_SIGN = "★"
+_GAP = "     "
+"""Between panels."""
 _INK = "#333333"
 
 
@@ -63,22 +65,33 @@ class MaskDrawing:
     panels: tuple[MaskPanel, ...]
 
 
-def mask_text(drawing: MaskDrawing, modalities: Sequence[str]) -> Text:
-    """The panels of a pattern beside each other, for a terminal."""
-    width = max(map(len, modalities)) + 2
+def mask_text(drawing: MaskDrawing, modalities: Sequence[str], width: int = 80) -> Text:
+    """The panels of a pattern beside each other, for a terminal; below each other as far as `width` makes them."""
+    names = max(map(len, modalities)) + 2
     text = Text(drawing.name, style="bold")
     text.append(f"  {drawing.about}\n" if drawing.about else "\n", style="not bold")
-    text.append(" " * width)
-    for panel in drawing.panels:
-        text.append(" ".join(_step_labels(panel)) + "     ", style="dim not bold")
+    length = drawing.panels[0].visible.shape[1]
+    cell = len(str(length - 1))  # characters of a step
+    panel_width = length * (cell + 1) - 1
+    beside = max(1, (width - names + len(_GAP)) // (panel_width + len(_GAP)))
+    for first in range(0, len(drawing.panels), beside):
+        _append_panels(text, drawing.panels[first : first + beside], modalities, names, cell)
+    return text
+
+
+def _append_panels(text: Text, panels: Sequence[MaskPanel], modalities: Sequence[str], names: int, cell: int) -> None:
+    """Panels beside each other: a line of steps, one for each modality, one that is empty."""
+    labels = [" ".join(f"{label:>{cell}}" for label in _step_labels(panel)) for panel in panels]
+    text.append(" " * names + _GAP.join(labels), style="dim not bold")
     for row, modality in enumerate(modalities):
-        text.append(f"\n{modality:<{width}}", style="not bold")
-        for panel in drawing.panels:
-            for step, cell in enumerate(panel.cells()[row]):
-                sign = _GOAL_SIGN if panel.is_goal(row, step) else _CELL_SIGNS[cell]
-                text.append(sign + " ", style=f"not bold {_CELL_STYLES[cell]}" if cell != ASKED else _CELL_STYLES[cell])
-            text.append("    ")
-    return text.append("\n")
+        text.append(f"\n{modality:<{names}}", style="not bold")
+        for number, panel in enumerate(panels):
+            text.append(_GAP if number else "")
+            for step, kind in enumerate(panel.cells()[row]):
+                sign = _GOAL_SIGN if panel.is_goal(row, step) else _CELL_SIGNS[kind]
+                style = _CELL_STYLES[kind] if kind == ASKED else f"not bold {_CELL_STYLES[kind]}"
+                text.append((" " if step else "") + f"{sign:>{cell}}", style=style)
+    text.append("\n\n")
 
 
 def legend_text() -> str:

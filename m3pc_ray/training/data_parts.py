@@ -34,15 +34,22 @@ def data_parts(trajectories: Trajectories, config: RunConfig) -> DataParts:
     Raises:
         UserError: a fraction is out of its range, or nothing is left for a component that is to be trained.
     """
-    data = config.data
-    train, validation = trajectories.split(data.validation_fraction, config.seed)
+    data, seed = config.data, split_seed(config)
+    train, validation = trajectories.split(data.validation_fraction, seed)
     described = transitions = trajectories
     if data.episodes_fraction < 1.0:
-        train = described = transitions = train.fraction(data.episodes_fraction, config.seed)
+        train = described = transitions = train.fraction(data.episodes_fraction, seed)
     if data.labelled_fraction < 1.0:
-        train = transitions = train.labelled_only_in(data.labelled_fraction, config.seed)
+        train = transitions = train.labelled_only_in(data.labelled_fraction, seed)
     _check(train, transitions, config.pretrain.components)
+    if config.pretrain.utility_unit_power:  # measured at the end, which is late for an error
+        transitions.with_actions(config.planner.context_length)
     return DataParts(train, validation, described, transitions)
+
+
+def split_seed(config: RunConfig) -> int:
+    """The seed that decides which episodes are held out, and which make up a fraction."""
+    return config.seed if config.data.split_seed is None else config.data.split_seed
 
 
 def _check(train: Trajectories, transitions: Trajectories, components: str) -> None:

@@ -45,7 +45,7 @@ def measure_utility_units(
     device = models.model.modality_embedding.device
     discount = models.config.critic.discount
     planner = ForwardPlanner(models.model, critic, config, discount, models.prompt, device, proposer=proposer)
-    best = best_share(trajectories.with_actions(), BEST_SHARE)
+    best = best_share(trajectories.with_actions(config.context_length), BEST_SHARE)
     context = data_context(models, best, config.context_length, seed)
     units = {}
     for guide in ("return", "critic") if critic is not None else ("return",):

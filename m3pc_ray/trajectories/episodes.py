@@ -307,16 +307,18 @@ class Trajectories:
         kept = self.fraction_indices(fraction, seed)
         return self.without_actions(np.setdiff1d(np.arange(self.num_episodes), kept))
 
-    def with_actions(self) -> Trajectories:
-        """The episodes that hold an action at some step; itself where every action is known.
+    def with_actions(self, past: int = 0) -> Trajectories:
+        """The episodes that hold an action at some step, with those of the `past` steps before it as far as there are.
 
-        Raises UserError where no action is known.
+        Itself where every action is known. Raises UserError where there is no such step.
         """
         if self.actions_known is None:
             return self
-        labelled = np.flatnonzero(np.logical_or.reduceat(self.actions_known, self.episode_starts[:-1]))
+        usable = validity.whole_past(self.actions_known, self.timesteps(), past)
+        labelled = np.flatnonzero(np.logical_or.reduceat(usable, self.episode_starts[:-1]))
         if not len(labelled):
-            raise UserError(f"{self.metadata.name}: holds no action at all; actions are needed here")
+            name, before = self.metadata.name, f" with those of the {past} steps before it" if past else ""
+            raise UserError(f"{name}: holds no action at all{before}; actions are needed here")
         return self.select(labelled)
 
     def complete_episodes(self) -> Trajectories:

@@ -59,6 +59,9 @@ def test_evaluate_plays_with_a_pair(tmp_path: Path, capsys: pytest.CaptureFixtur
     (row,) = json.loads(target.read_text())["rows"]
     assert (row["planner"], row["propose_from"]) == ("return", str(second.path))
     assert first.summary()["scores"] == {}, "a pair's score is not the run's"
+    critic = [*pair, "--planner", "critic", "--planner.utility_unit_return", "1"]
+    assert main(critic) == 2, "the critic's unit is not given"
+    assert "random-hopper" in capsys.readouterr().err
     other = make_tiny_run(tmp_path / "other", trajectories=random_hopper_episodes(seed=99))
     assert main([*words, "--propose-from", str(other.path), "--planner.utility_unit_return", "1"]) == 2
     assert "statistics" in capsys.readouterr().err

@@ -129,11 +129,17 @@ def test_a_partly_labelled_copy_info_join_and_the_complete_part(tmp_path, capsys
     assert joined.actions_known.tolist() == [True] * 200 + [False] * 200
     assert cli.main(["data", "convert", "joined.hdf5", "labelled", "--complete-only"]) == 0
     np.testing.assert_array_equal(read_store("labelled").actions, data.actions)
+    described = read_store("labelled").metadata
+    assert described.name == "labelled", "not the episodes of the data set it was made from"
+    assert described.origin.startswith("the 20 of 40 episodes of joined that are complete; of all: ")
+    assert cli.main(["data", "convert", "whole", "same", "--complete-only"]) == 0
+    assert read_store("same").metadata == data.metadata
 
     capsys.readouterr()
     for words, message in (
         (["whole", "bad", "--drop-actions", "1.5"], "--drop-actions is 1.5; it must be above 0 and at most 1"),
         (["whole", "bad", "--drop-actions", "0.5", "--seed", "-1"], "--seed is -1"),
+        (["whole", "bad", "--seed", "3"], "--seed: needs --drop-actions"),
         (["none", "bad", "--complete-only"], "every episode lacks actions or rewards"),
     ):
         assert cli.main(["data", "convert", *words]) == 2

@@ -85,6 +85,12 @@ def test_dropping_the_actions_of_episodes():
     assert_same(less.with_actions(), data.select([1]))
     assert_same(less.complete_episodes(), data.select([1]))
     assert data.with_actions() is data
+    gaps = data.timesteps() % 2 == 1  # no step with the one before it
+    gaps[data.episode_starts[1]] = True
+    with_gaps = dataclasses.replace(data, actions_known=gaps)
+    assert_same(with_gaps.with_actions(past=1), with_gaps.select([1]))
+    with pytest.raises(UserError, match="with those of the 1 steps before it"):
+        with_gaps.select([0]).with_actions(past=1)
     assert data.complete_episodes() is data
     nothing = data.without_actions([0, 1, 2])
     for refused in (nothing.with_actions, nothing.complete_episodes):

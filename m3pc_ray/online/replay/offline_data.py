@@ -22,7 +22,7 @@ from m3pc_ray.online.replay.private_mapping import check_mapping_possible
 from m3pc_ray.online.replay.replay_rows import ReplayRows, RowFormat, best_episodes, fill_rows
 from m3pc_ray.online.replay.shared_folder import make_file, making, open_file, shared_folder
 from m3pc_ray.online.replay.shared_rows import FORMAT_VERSION, DamagedFileError, map_rows, write_rows
-from m3pc_ray.training.data_parts import data_parts
+from m3pc_ray.training.data_parts import data_parts, split_seed
 from m3pc_ray.training.pretraining import load_data
 from m3pc_ray.trajectories.episodes import DatasetMetadata, Trajectories
 from m3pc_ray.trajectories.resolve import identity
@@ -104,7 +104,7 @@ class OfflineData:
             "validation": data.validation_fraction,
             "episodes": data.episodes_fraction,
             "labelled": data.labelled_fraction,
-            "seed": self.config.seed,
+            "seed": split_seed(self.config),
         }
 
     def _share(self, capacity: int, device: torch.device | str) -> ReplayRows:
