@@ -149,7 +149,7 @@ def find_config(path: str | Path, among: typing.Sequence[Path] = ()) -> Path:
     given = Path(path).expanduser()
     shipped = shipped_configs()
     name = given.as_posix().removeprefix("configs/").removesuffix(".yaml")
-    for candidate in (given, given.with_name(given.name + ".yaml"), shipped / f"{name}.yaml"):
+    for candidate in (given, Path(f"{given}.yaml"), shipped / f"{name}.yaml"):
         if candidate.is_file():
             return candidate
     names = [str(found.relative_to(shipped).with_suffix("")) for found in among or shipped_settings()]

@@ -16,7 +16,7 @@ from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.store import write_store
 from tests.tiny_run import make_tiny_run, random_hopper_episodes
 
-TEXT = "mine: {about: my own, states: '<= t', asked: {states: '> t'}}\n"
+TEXT = "mine: {about: 'my own, for $1 or $\\foo$', states: '<= t', asked: {states: '> t'}}\n"
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,7 @@ def test_errors_of_a_run(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureF
     ("words", "message"),
     [
         (["--patterns", "missing.yaml"], "missing.yaml: no such configuration file"),
+        (["--patterns", "."], ".: no such configuration file"),
         (["--patterns", "BAD"], "mine: states: must be all, none"),
         (["--patterns", "UNQUOTED"], "line 2 not valid YAML"),
         (["--patterns", "UNQUOTED"], "a comparison needs quotes: states: '> t'"),

@@ -133,6 +133,7 @@ def mask_figure(drawings: Sequence[MaskDrawing], modalities: Sequence[str], path
                 textcoords="offset points",
                 color=_INK,
                 fontsize=8,
+                parse_math=False,  # a user's text may hold dollar signs
             )
             about.set_in_layout(False)  # it runs on over the panels beside it
         _legend(panels[0])
