@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from m3pc_ray.environments.actions import FloatArray
-from m3pc_ray.evaluation.statistics import describe
 from m3pc_ray.planning.plan import Plan
 from m3pc_ray.trajectories.episodes import DatasetMetadata
-from m3pc_ray.trajectories.scores import normalised_score
 
 Policy = Callable[[npt.NDArray[np.float32]], FloatArray]
 """Observations (B, observation_dim) to actions (B, action_dim) in (-1, 1)."""
@@ -52,8 +49,3 @@ class FeedforwardAgent:
         if not deterministic:
             raise ValueError("a feed-forward policy has one action and nothing to sample from")
         return Plan(np.asarray(self.policy(np.asarray(observations, dtype=np.float32)), dtype=np.float32))
-
-
-def score_row(agent: FeedforwardAgent, returns: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """return_* and score_* of episodes as `evaluate_planners` names them; score_* None without reference scores."""
-    return describe("return", returns) | describe("score", normalised_score(returns, agent.metadata))

@@ -98,9 +98,8 @@ def _measured(arguments: argparse.Namespace) -> tuple[Measured, Path, dict[str, 
     from m3pc_ray.trajectories.resolve import load
 
     if arguments.quick and arguments.threads is None:
-        arguments.threads = (
-            1  # two wait for each other on busy cores: 132 s, with one 82 (two other processes, two cores)
-        )
+        # Two threads wait for each other on busy cores: 132 s, with one 82 (two other processes on two cores).
+        arguments.threads = 1
     folder, models, _ = load_for_acting(arguments, {}, ["none"])
     updates = int(load_checkpoint(folder, arguments.checkpoint)[1]["btm_updates"])
     if updates < 1:

@@ -20,6 +20,7 @@ from m3pc_ray.trajectories.scores import normalised_score
 
 if TYPE_CHECKING:
     from m3pc_ray.planning.plan import Plan
+    from m3pc_ray.trajectories.episodes import DatasetMetadata
 
 Progress = Callable[[int, int, float], None]
 """Called after every step of the group: episodes finished, environment steps taken, mean return of the finished."""
@@ -156,13 +157,9 @@ def evaluate_planners(
 def make_row(agent: Agent, episodes: Episodes, config: EvaluationConfig) -> dict[str, Any]:
     """The row of `evaluate_planners` for one planner's episodes."""
     reference = agent.metadata if agent.metadata is not None else agent.environment_id
-    scores = normalised_score(episodes.returns, reference)
     settings = agent.planner.config
-    row: dict[str, Any] = {"planner": agent.guide, "episodes": len(episodes.returns)}
-    row |= describe("return", episodes.returns) | describe("score", scores)
+    row: dict[str, Any] = {"planner": agent.guide} | earned(episodes.returns, reference)
     row |= {
-        "returns": episodes.returns.tolist(),
-        "scores": None if scores is None else scores.tolist(),
         "length_mean": float(episodes.lengths.mean()),
         "decisions": episodes.decisions,
         "decisions_per_s": episodes.decisions / max(episodes.planning_seconds, 1e-9),
@@ -183,6 +180,21 @@ def make_row(agent: Agent, episodes: Episodes, config: EvaluationConfig) -> dict
             "utility_unit": unit[agent.guide],
         }
     return row
+
+
+def earned(returns: npt.NDArray[np.float64], reference: DatasetMetadata | str) -> dict[str, Any]:
+    """What a row says of episodes' returns (episodes,): how many, return_* and score_*, and one value an episode.
+
+    `reference` has the reference scores, or is an environment's name; score_* and scores are None without any.
+    """
+    scores = normalised_score(returns, reference)
+    return {
+        "episodes": len(returns),
+        **describe("return", returns),
+        **describe("score", scores),
+        "returns": returns.tolist(),
+        "scores": None if scores is None else scores.tolist(),
+    }
 
 
 def check_environment(agent: Agent, group: EnvironmentGroup) -> None:

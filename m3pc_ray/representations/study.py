@@ -12,18 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from m3pc_ray.baselines.feedforward_agent import FeedforwardAgent, score_row
+from m3pc_ray.baselines.feedforward_agent import FeedforwardAgent
 from m3pc_ray.config import EvaluationConfig
 from m3pc_ray.environments.make import EnvironmentGroup
 from m3pc_ray.errors import UserError
-from m3pc_ray.evaluation.evaluate import run_episodes
+from m3pc_ray.evaluation.evaluate import earned, run_episodes
 from m3pc_ray.representations.features import Variant, constant_features, make_features
 from m3pc_ray.representations.td3 import TD3BC, TD3Config
 from m3pc_ray.training.assemble import Models
 from m3pc_ray.training.columns import fill_columns
 from m3pc_ray.training.data import transition_arrays
 from m3pc_ray.trajectories.episodes import Trajectories
-from m3pc_ray.trajectories.scores import normalised_score
 
 LOOK_UPDATES = 20
 """Updates between two looks at progress and for Ctrl-C."""
@@ -155,11 +154,4 @@ def _evaluate(
         if progress is not None:
             progress(updates)
 
-    episodes = run_episodes(agent, group, evaluation, look)
-    scores = normalised_score(episodes.returns, agent.metadata)
-    return {
-        "episodes": len(episodes.returns),
-        **score_row(agent, episodes.returns),
-        "returns": episodes.returns.tolist(),
-        "scores": None if scores is None else scores.tolist(),
-    }
+    return earned(run_episodes(agent, group, evaluation, look).returns, agent.metadata)

@@ -12,13 +12,13 @@ from rich.console import Console
 
 from m3pc_ray.agent import Agent
 from m3pc_ray.baselines.behaviour_cloning import train_behaviour_cloning
-from m3pc_ray.baselines.feedforward_agent import FeedforwardAgent, score_row
+from m3pc_ray.baselines.feedforward_agent import FeedforwardAgent
 from m3pc_ray.config import Guide
 from m3pc_ray.configuration import with_settings
 from m3pc_ray.environments.make import EnvironmentGroup
 from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.diagnostics import mask_errors
-from m3pc_ray.evaluation.evaluate import evaluate_planners, run_episodes
+from m3pc_ray.evaluation.evaluate import earned, evaluate_planners, run_episodes
 from m3pc_ray.evaluation.tables import evaluation_bars
 from m3pc_ray.studies.definition import Cell
 from m3pc_ray.studies.dynamics import shared_dynamics_errors
@@ -26,9 +26,7 @@ from m3pc_ray.studies.records import CLONING, DYNAMICS, MASKS, SCORE, StudyFolde
 from m3pc_ray.studies.train import data_of
 from m3pc_ray.training.assemble import Models, load_models
 from m3pc_ray.training.data_parts import data_parts
-from m3pc_ray.training.pairing import check_pair
-from m3pc_ray.training.utility_units import measure_utility_units
-from m3pc_ray.trajectories.scores import normalised_score
+from m3pc_ray.training.pairing import paired_models
 from m3pc_ray.trajectories.statistics import compute_statistics
 
 OF_THE_PROPOSER = ("action_error/", "negative_log_likelihood", "entropy")
@@ -94,17 +92,13 @@ def load_cell(folder: StudyFolder, cell: Cell, device: str | None = None) -> tup
     for role, trained in roles.items():
         _check_data(folder, trained, loaded[role])
     models, proposes = loaded["predicts"], loaded.get("proposes")
-    if proposes is not None:
-        check_pair(models, proposes)
     if "critic" in loaded:
         models = _with_critic(models, loaded["critic"], cell)
     settings = cell.planner_settings()
-    if len(roles) > 1 and models.config.pretrain.utility_unit_power:
-        config = with_settings(models.config, settings)
-        transitions = data_parts(data_of(config), config).transitions
-        proposer = None if proposes is None else proposes.model
-        units = measure_utility_units(replace(models, config=config), transitions, config.seed, proposer)
-        settings = {f"planner.utility_unit_{guide}": unit for guide, unit in units.items()} | settings
+    if len(roles) > 1:
+        models = replace(models, config=with_settings(models.config, settings, cell.name))
+        transitions = data_parts(data_of(models.config), models.config).transitions
+        models = paired_models(models, proposes, transitions)
     evaluation = cell.study.evaluation
     config = replace(with_settings(models.config, settings, cell.name), evaluation=evaluation)
     return replace(models, config=config), proposes
@@ -179,9 +173,7 @@ def _clone(cell: Cell, models: Models, console: Console) -> dict[str, Any]:
         count = min(evaluation.parallel_environments, evaluation.episodes)
         with EnvironmentGroup(agent.environment_id, count, time_limit=agent.time_limit) as group:
             episodes = run_episodes(agent, group, replace(evaluation, deterministic=True))
-    row = score_row(agent, episodes.returns) | {"returns": episodes.returns.tolist()}
-    scores = normalised_score(episodes.returns, agent.metadata)
-    row["scores"] = None if scores is None else scores.tolist()
+    row = earned(episodes.returns, agent.metadata)
     row |= {"training_seconds": trained, "seconds": time.monotonic() - started}
     console.print(f"{cell.name}, behaviour cloning: {_shown(row)}", highlight=False)
     return row

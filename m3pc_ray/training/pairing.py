@@ -25,22 +25,24 @@ def check_pair(predicts: Models, proposes: Models) -> None:
             )
 
 
-def paired_models(predicts: Models, proposes: Models, trajectories: Trajectories) -> Models:
+def paired_models(predicts: Models, proposes: Models | None, trajectories: Trajectories) -> Models:
     """`predicts` with `planner.utility_unit_*` measured for candidates of `proposes`, as pretraining measures its own.
 
     A run that was never trained to propose has measured its units with candidates that no pair will ever see.
 
     Args:
         predicts: gives states, rewards, returns, the critic, the prompt and the settings.
-        proposes: gives the distribution of actions.
+        proposes: gives the distribution of actions; None: `predicts` does, whose critic came from another run.
         trajectories: the data set both learned from.
 
     Raises:
         UserError: see `check_pair`.
     """
-    check_pair(predicts, proposes)
+    if proposes is not None:
+        check_pair(predicts, proposes)
     if not predicts.config.pretrain.utility_unit_power:
         return predicts
-    units = measure_utility_units(predicts, trajectories, predicts.config.seed, proposes.model)
+    proposer = None if proposes is None else proposes.model
+    units = measure_utility_units(predicts, trajectories, predicts.config.seed, proposer)
     settings = {f"planner.utility_unit_{guide}": unit for guide, unit in units.items()}
     return replace(predicts, config=with_settings(predicts.config, settings))

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import torch
 
 from m3pc_ray.agent import Agent
-from m3pc_ray.baselines.feedforward_agent import FeedforwardAgent, score_row
+from m3pc_ray.baselines.feedforward_agent import FeedforwardAgent
 from m3pc_ray.config import EvaluationConfig
 from m3pc_ray.environments.make import EnvironmentGroup
 from m3pc_ray.evaluation.diagnostics import rank_correlations
-from m3pc_ray.evaluation.evaluate import Acting, Progress, check_environment, run_episodes
+from m3pc_ray.evaluation.evaluate import Acting, Progress, check_environment, earned, run_episodes
 from m3pc_ray.evaluation.statistics import describe
 from m3pc_ray.model.masks import behaviour_cloning
 from m3pc_ray.planning.engine import FastInference
@@ -115,15 +115,15 @@ def play(
 
 def played_row(models: Models, returns: npt.NDArray[np.float64], config: EvaluationConfig) -> dict[str, Any]:
     """return_* and score_* of played episodes, as `m3pc evaluate` names them."""
-    row = describe("return", returns) | describe("score", normalised_score(returns, models.metadata))
-    return row | {"episodes": len(returns), "seed": config.seed, "deterministic": config.deterministic}
+    return earned(returns, models.metadata) | {"seed": config.seed, "deterministic": config.deterministic}
 
 
 def cloned_row(models: Models, network: MLP, config: EvaluationConfig, progress: Progress | None) -> dict[str, Any]:
     """return_* and score_* of the MLP's episodes, names beginning with `mlp_`."""
     agent = FeedforwardAgent(network.predict, models.metadata, models.time_limit)
-    row = score_row(agent, play(models, agent, config, progress))
-    return {f"mlp_{name}": value for name, value in row.items()}
+    return {
+        f"mlp_{name}": value for name, value in earned(play(models, agent, config, progress), models.metadata).items()
+    }
 
 
 def sweep_rows(
