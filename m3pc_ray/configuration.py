@@ -54,7 +54,7 @@ def all_settings() -> dict[str, Setting]:
 
 def _walk(cls: type, prefix: str) -> list[Setting]:
     hints = typing.get_type_hints(cls, vars(settings_module))
-    documentation = _field_documentation().get(cls.__name__, {})
+    documentation = field_documentation(settings_module).get(cls.__name__, {})
     settings: list[Setting] = []
     for item in dataclasses.fields(cls):
         annotation = hints[item.name]
@@ -68,10 +68,10 @@ def _walk(cls: type, prefix: str) -> list[Setting]:
 
 
 @functools.cache
-def _field_documentation() -> dict[str, dict[str, str]]:
-    """Class name -> field name -> the string that stands under the field in config.py."""
+def field_documentation(module: types.ModuleType) -> dict[str, dict[str, str]]:
+    """Class name -> field name -> the string that stands under the field in a module of settings."""
     result: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(settings_module)).body:
+    for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.ClassDef):
             fields = result.setdefault(node.name, {})
             for statement, following in zip(node.body, node.body[1:], strict=False):

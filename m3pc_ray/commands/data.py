@@ -1,4 +1,4 @@
-"""`m3pc data`: what data sets there are, what is in them, and how to bring them here.
+"""`m3pc data`: what data sets there are, what is in them, how to bring them here, and how to make them.
 
     m3pc data list
     m3pc data info bundled/hopper --json info.json
@@ -11,6 +11,7 @@
     m3pc data convert runs/finetuned data/finetuned-replay
     m3pc data info runs/finetuned/replay
     m3pc data download d4rl/hopper-medium-v2 --folder data
+    m3pc data collect --environment Hopper-v4 --level 0.4 --out data/hopper-sac
 
 A REF is `bundled/hopper`, a D4RL name, a Minari id, or the path of a trajectory store, a D4RL HDF5 file or a Minari
 folder. D4RL files lie in --folder, else in $D4RL_DATASET_DIR, else in ~/.d4rl/datasets. For `info` and `convert` it may
@@ -27,22 +28,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from m3pc_ray.commands import _collect
 from m3pc_ray.errors import UserError
 
 if TYPE_CHECKING:
     from m3pc_ray.trajectories.download import Progress
     from m3pc_ray.trajectories.episodes import Trajectories
 
-SUMMARY = "list, describe, convert and download data sets"
+SUMMARY = "list, describe, convert, download and make data sets"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The four actions and their options."""
+    """The five actions and their options."""
     folder_help = "folder of D4RL files (setting data.folder)"
     parser.add_argument("--folder", default="", help=folder_help)
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # so that --folder may follow the action too
     common.add_argument("--folder", default=argparse.SUPPRESS, help=folder_help)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|info|convert|download")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|info|convert|download|collect")
 
     command = actions.add_parser("list", parents=[common], help="data sets that can be named")
     command.add_argument("--json", metavar="FILE", help="write the rows there too")
@@ -80,6 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME", help="for example d4rl/hopper-medium-v2")
     command.add_argument("--overwrite", action="store_true", help="fetch it again")
     command.set_defaults(act=fetch)
+
+    _collect.add_action(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:

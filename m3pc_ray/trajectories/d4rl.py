@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import h5py
@@ -145,8 +145,12 @@ def kinds_of_ends(
     return ends
 
 
-def write_hdf5(trajectories: Trajectories, path: str | Path) -> None:
+def write_hdf5(
+    trajectories: Trajectories, path: str | Path, attributes: Mapping[str, str | int | float] | None = None
+) -> None:
     """Write D4RL's layout to `path`; `m3pc_ray.trajectories.store.replacing` makes that all or nothing.
+
+    `attributes` are the file's besides `env_id`: what people are told about how it was made.
 
     Cut episodes carry the `timeouts` flag so that any reader keeps them apart, and a final observation that is unknown
     repeats the last one, since readers refuse NaN; a group `m3pc` tells which, so that reading back is lossless.
@@ -169,6 +173,7 @@ def write_hdf5(trajectories: Trajectories, path: str | Path) -> None:
             ("next_observations", following),
         ):
             file.create_dataset(key, data=values, compression="gzip", compression_opts=4)
+        file.attrs.update(attributes or {})
         file.attrs["env_id"] = trajectories.metadata.environment_id
         group = file.create_group(_OWN_GROUP)
         group.attrs["metadata"] = json.dumps(trajectories.metadata.to_json(), allow_nan=False)
