@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from m3pc_ray.agent import Agent
 from m3pc_ray.config import Guide
 from m3pc_ray.evaluation.evaluate import evaluate_planners
 from m3pc_ray.online.learner import Weights
 from m3pc_ray.training.assemble import Models
+
+
+class Evaluating(Protocol):
+    """What an online run asks of whoever scores its weights."""
+
+    def evaluate(
+        self, weights: Weights, environment_steps: int, check: Callable[[], None] = lambda: None
+    ) -> list[dict[str, Any]]:
+        """As `Evaluator.evaluate`; no rows where nothing is to be scored at this step."""
 
 
 class Evaluator:

@@ -11,6 +11,7 @@ import time
 import torch
 
 from m3pc_ray.online.collector import Collector
+from m3pc_ray.online.evaluator import Evaluating
 from m3pc_ray.online.exploration import Task, lease_size, make_collector
 from m3pc_ray.online.plan_service import join_contexts
 from m3pc_ray.online.progress import OnlineProgress
@@ -32,9 +33,12 @@ class SerialRun:
         run: a run made by `preparation.prepare`, or one that was interrupted.
         progress: receives counters, episodes and evaluations.
         stop: ends the run in an orderly way, with a checkpoint.
+        evaluator: scores the weights; None: the run's own.
     """
 
-    def __init__(self, run: RunFolder, progress: OnlineProgress, stop: StopRequest) -> None:
+    def __init__(
+        self, run: RunFolder, progress: OnlineProgress, stop: StopRequest, evaluator: Evaluating | None = None
+    ) -> None:
         self.run, self.progress, self.stop = run, progress, stop
         self.config = config = run.config()
         torch.set_num_threads(config.online.threads or torch.get_num_threads())
@@ -44,7 +48,7 @@ class SerialRun:
         progress.resume_from(self.keeper.limiter.steps)
         catch_up(self.learner, self.keeper.read)
         self.service = make_plan_service(run)
-        self.evaluator = make_evaluator(run)
+        self.evaluator: Evaluating = make_evaluator(run) if evaluator is None else evaluator
         self.tickets = StepTickets(config.online.steps, self.keeper.limiter.steps)
         self.collectors = [
             make_collector(config, task, worker, self.keeper.new_incarnation(worker))
@@ -136,7 +140,8 @@ class SerialRun:
 
     def _evaluate(self) -> None:
         rows = self.evaluator.evaluate(self.learner.weights(), self.keeper.limiter.steps, self.stop.check)
-        self.progress.evaluation(rows)
+        if rows:
+            self.progress.evaluation(rows)
 
     def _close_episodes(self) -> None:
         for collector in self.collectors:

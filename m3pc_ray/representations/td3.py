@@ -19,6 +19,7 @@ from torch.nn import functional
 from m3pc_ray.critic.iql import ParallelMLP
 from m3pc_ray.model.network import Linear
 from m3pc_ray.representations.features import Features
+from m3pc_ray.training.state import pack_optimizer, pack_torch_generator, unpack_optimizer, unpack_torch_generator
 
 Batch = Mapping[str, Tensor]
 """observations, next_observations (B, observation_dim) standardised; actions (B, action_dim) in (-1, 1); rewards,
@@ -196,6 +197,38 @@ class TD3BC:
         """Actions (B, action_dim) in (-1, 1) of standardised observations."""
         actions: Tensor = self.actor(observations)
         return actions
+
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that `update` changes: (tensors by name, the rest for JSON)."""
+        tensors, optimizers = {}, {}
+        for name, module in self._modules().items():
+            tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
+        for name, optimizer in self._optimizers.items():
+            packed, optimizers[name] = pack_optimizer(optimizer)
+            tensors |= {f"{name}_optimizer/{key}": value for key, value in packed.items()}
+        generator = pack_torch_generator(self._generator)
+        return tensors, {"updates": self.updates, "optimizers": optimizers, "generator": generator}
+
+    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Continue where the learner stood that was packed; sizes and settings must be the same."""
+
+        def under(name: str) -> dict[str, Tensor]:
+            return {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
+
+        for name, module in self._modules().items():
+            module.load_state_dict(under(name))
+        for name, optimizer in self._optimizers.items():
+            unpack_optimizer(optimizer, under(f"{name}_optimizer"), state["optimizers"][name])
+        unpack_torch_generator(state["generator"], self._generator)
+        self.updates = state["updates"]
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {
+            "actor": self.actor,
+            "critic": self.critic,
+            "actor_target": self.actor_target,
+            "critic_target": self.critic_target,
+        }
 
     def _actor_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(loss, squared distance to the data's actions)."""

@@ -17,7 +17,8 @@ from m3pc_ray.studies.definition import Cell, Study
 from m3pc_ray.studies.measure import measure_cell, missing_measures
 from m3pc_ray.studies.records import StudyFolder
 from m3pc_ray.studies.train import check_run, train_cell
-from m3pc_ray.training.run_folder import Locked, lock_file
+from m3pc_ray.training.run_folder import lock_file
+from m3pc_ray.training.shared_work import work_through
 from m3pc_ray.trajectories.resolve import locate
 
 
@@ -91,22 +92,15 @@ def conduct(
     for dataset, where in dict.fromkeys((cell.config().data.dataset, cell.config().data.folder) for cell in waiting):
         locate(dataset, where)
     pace = Pace()
-    while waiting:
-        busy = []
-        for number, cell in enumerate(waiting, 1):
-            left = pace.left(_counts(folder, waiting[number - 1 :]))
-            about = "" if left is None else f", about {max(1, round(left / 60))} min left"
-            console.print(f"cell {number} of {len(waiting)}: {cell.name}{about}", highlight=False)
-            try:
-                _make(folder, cell, console, device, threads, pace)
-            except Locked as error:
-                console.print(f"{str(error).partition(';')[0]}: left to that process", highlight=False)
-                busy.append(cell)
-        if len(busy) == len(waiting):
-            break
-        # What others were at may be finished by now, or may have been the run that a cell here waits for.
-        waiting = [cell for cell in busy if missing_measures(folder, cell)]
-    return [cell.name for cell in waiting]
+
+    def attempt(cell: Cell, number: int, cells: Sequence[Cell]) -> None:
+        left = pace.left(_counts(folder, cells[number - 1 :]))
+        about = "" if left is None else f", about {max(1, round(left / 60))} min left"
+        console.print(f"cell {number} of {len(cells)}: {cell.name}{about}", highlight=False)
+        _make(folder, cell, console, device, threads, pace)
+
+    busy = work_through(waiting, attempt, lambda cell: bool(missing_measures(folder, cell)), console)
+    return [cell.name for cell in busy]
 
 
 def _make(folder: StudyFolder, cell: Cell, console: Console, device: str | None, threads: int, pace: Pace) -> None:
