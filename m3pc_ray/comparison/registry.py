@@ -75,6 +75,20 @@ def _rllib(name: str, label: str, updates: int) -> Method:
     )
 
 
+def _sac(name: str, label: str, updates_per_step: int) -> Method:
+    return Method(
+        name,
+        train=f"m3pc_ray.comparison.methods.sac:{name}",
+        rows={name: label},
+        online_rows=(name,),
+        offline=False,
+        budget={"updates_per_step": updates_per_step},
+        needs=("stable_baselines3",),
+        install="pip install -c constraints.txt '.[baselines]'",
+        implementation="Stable-Baselines3",
+    )
+
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -96,6 +110,8 @@ METHODS: dict[str, Method] = {
         _rllib("bc", "BC", updates=20_000),
         _rllib("iql", "IQL", updates=20_000),
         _rllib("cql", "CQL", updates=20_000),
+        _sac("rlpd", "RLPD", updates_per_step=5),
+        _sac("sac", "SAC from nothing", updates_per_step=1),
     )
 }
 """By name; the order is the table's."""
