@@ -105,6 +105,7 @@ def collect(
             folder.write(number, episode)
             if _first(folder, wanted):  # those still under way have later numbers
                 break
+    progress(len(folder.lengths), sum(folder.lengths.values()))
     chosen = _first(folder, wanted)
     return as_trajectories((folder.read(number) for number in range(chosen)), metadata)
 

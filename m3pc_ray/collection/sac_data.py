@@ -129,7 +129,9 @@ def collect_sac_data(asked: SacData, folder: Path, command: str, report: Report,
             Wanted(steps=asked.steps_medium),
             episodes,
             source.metadata,
-            lambda count, steps: report("medium", steps, asked.steps_medium, f"{count} episodes"),
+            lambda count, steps: report(
+                "medium", min(steps, asked.steps_medium), asked.steps_medium, f"{count} episodes"
+            ),
         )
         recipe.update(source=source.recipe())
         kind = "medium: stochastic rollouts of the policy at the stop step"

@@ -1,0 +1,107 @@
+"""Episodes of a policy: which they are, what they hold, and that an interrupted collection goes on."""
+
+import numpy as np
+import pytest
+
+from m3pc_ray.collection.policy_source import PolicySource
+from m3pc_ray.collection.rollouts import EpisodeFolder, Wanted, collect
+from m3pc_ray.errors import UserError
+from m3pc_ray.sac.trainer import SacTrainer
+from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
+from tests.sac.factory import ECHO, HIGH, LOW, TIME_LIMIT, tiny_sac
+
+FIELDS = ("observations", "actions", "rewards", "episode_starts", "episode_ends", "final_observations")
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return SacTrainer(ECHO, 0, tiny_sac()).policy()
+
+
+def source_of(policy, parallel: int = 3, **changes) -> PolicySource:
+    settings = {"seed": 5, "deterministic": False, "parallel": parallel, **changes}
+    return PolicySource(policy.agent(1), ECHO, {"policy": "test"}, **settings)
+
+
+def play(source: PolicySource, wanted: Wanted, path, progress=lambda *_: None) -> Trajectories:
+    return collect(source, wanted, EpisodeFolder(path), source.metadata, progress)
+
+
+def assert_same(one: Trajectories, other: Trajectories) -> None:
+    for field in FIELDS:
+        # Products of other batch sizes round differently.
+        np.testing.assert_allclose(getattr(one, field), getattr(other, field), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_who_plays_beside_an_episode_does_not_matter(policy, tmp_path, noise):
+    alone = play(source_of(policy, 1, noise=noise), Wanted(episodes=12), tmp_path / "1")
+    beside = play(source_of(policy, 5, noise=noise), Wanted(episodes=12), tmp_path / "5")
+    assert alone.num_episodes == 12
+    assert_same(alone, beside)
+    other = play(source_of(policy, 1, noise=noise, seed=6), Wanted(episodes=12), tmp_path / "other")
+    assert not np.array_equal(alone.observations[0], other.observations[0])
+    np.testing.assert_array_equal(other.observations[0], alone.observations[alone.episode_starts[1]])  # seed 5 + 1
+
+
+def test_steps_are_counted_in_whole_episodes(policy, tmp_path):
+    data = play(source_of(policy), Wanted(steps=40), tmp_path / "a")
+    assert data.num_steps >= 40
+    assert data.episode_starts[-2] < 40
+    more = play(source_of(policy), Wanted(steps=60), tmp_path / "b")
+    assert_same(data, more.select(range(data.num_episodes)))
+
+
+def test_episodes_hold_what_happened(policy, tmp_path):
+    data = play(source_of(policy), Wanted(episodes=40), tmp_path / "a")
+    np.testing.assert_allclose(data.next_observations()[:, :2], data.actions, rtol=1e-6)  # Echo shows the action
+    np.testing.assert_allclose(data.rewards, -(data.actions - LOW).sum(1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(data.observations[data.episode_starts[:-1], :2], 0.0)
+    assert set(data.episode_ends) == {EpisodeEnd.TERMINATED, EpisodeEnd.TIME_LIMIT}
+    assert (data.lengths[data.episode_ends == EpisodeEnd.TIME_LIMIT] == TIME_LIMIT).all()
+    assert data.metadata.max_episode_steps == TIME_LIMIT
+
+
+def test_noise_moves_actions_within_their_bounds(policy, tmp_path):
+    quiet = play(source_of(policy, deterministic=True), Wanted(episodes=30), tmp_path / "a")
+    noisy = play(source_of(policy, deterministic=True, noise=0.3), Wanted(episodes=30), tmp_path / "b")
+    np.testing.assert_allclose(quiet.actions, policy(quiet.observations), rtol=1e-4, atol=1e-4)
+    moved = (noisy.actions - policy(noisy.observations)) / ((HIGH - LOW) / 2)
+    assert moved.std() == pytest.approx(0.3, rel=0.15)
+    loud = play(source_of(policy, deterministic=True, noise=5.0), Wanted(episodes=5), tmp_path / "c")
+    assert (loud.actions >= LOW).all()
+    assert (loud.actions <= HIGH).all()
+    assert (np.isclose(loud.actions, LOW) | np.isclose(loud.actions, HIGH)).mean() > 0.5
+
+
+def test_interrupted_it_goes_on_with_what_is_missing(policy, tmp_path):
+    whole = play(source_of(policy), Wanted(episodes=20), tmp_path / "whole")
+
+    def stop(episodes: int, _steps: int) -> None:
+        if episodes >= 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        play(source_of(policy), Wanted(episodes=20), tmp_path / "parted", stop)
+    (tmp_path / "parted" / "000019.partial").write_bytes(b"half")
+    kept = EpisodeFolder(tmp_path / "parted").lengths
+    assert len(kept) >= 9
+    counted = []
+    again = play(source_of(policy), Wanted(episodes=20), tmp_path / "parted", lambda *done: counted.append(done))
+    assert_same(whole, again)
+    assert counted[0][1] > sum(kept.values())
+    assert counted[-1] == (20, whole.num_steps)  # nothing was played twice
+    assert not list((tmp_path / "parted").glob("*.partial"))
+
+
+def test_damaged_episodes_and_bad_requests_are_one_line(policy, tmp_path):
+    play(source_of(policy), Wanted(episodes=2), tmp_path / "a")
+    (tmp_path / "a" / "000001.npz").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"000001.npz: a damaged episode .*; remove it to play it again"):
+        EpisodeFolder(tmp_path / "a")
+    with pytest.raises(UserError, match="noise is -1"):
+        source_of(policy, noise=-1.0)
+    with pytest.raises(UserError, match="0 environments side by side"):
+        source_of(policy, 0)
+    with pytest.raises(UserError, match="must be above 0"):
+        Wanted()
