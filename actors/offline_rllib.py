@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from m3pc_ray.comparison.exported_policy import ACTIVATIONS, ExportedPolicy
+from m3pc_ray.comparison.exported_policy import ACTIVATIONS, ExportedPolicy, Output
 from m3pc_ray.comparison.learner_file import load_learner, save_learner
 from m3pc_ray.errors import UserError
 from m3pc_ray.training.data import transition_arrays
@@ -89,7 +89,7 @@ def export(module: Any, updates: int) -> ExportedPolicy:
     between = {type(each) for each in found if not isinstance(each, nn.Linear)}
     names = {kind: name for name, kind in ACTIVATIONS.items()}
     distribution = module.get_inference_action_dist_cls()
-    outputs = {TorchSquashedGaussian: "tanh", TorchDiagGaussian: "clip"}
+    outputs: dict[Any, Output] = {TorchSquashedGaussian: "tanh", TorchDiagGaussian: "clip"}
     if len(between) != 1 or not between <= set(names) or distribution not in outputs or len(found) % 2 == 0:
         raise UserError(f"RLlib's module is not a plain perceptron: {module}")
     layers = [(each.weight.detach().cpu().clone(), each.bias.detach().cpu().clone()) for each in linears]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -25,7 +25,7 @@ from m3pc_ray.evaluation.evaluate import Acting, earned, run_episodes
 from m3pc_ray.training.run_folder import lock_file, package_versions
 from m3pc_ray.training.shared_work import work_through
 from m3pc_ray.trajectories.episodes import DatasetMetadata, Trajectories
-from m3pc_ray.trajectories.resolve import load
+from m3pc_ray.trajectories.resolve import identity, load
 
 LINE_SECONDS = 20.0
 """Between two lines of progress where the output is a file."""
@@ -34,7 +34,7 @@ PARALLEL_ENVIRONMENTS = 10
 
 
 @functools.lru_cache(maxsize=1)
-def _load(reference: str) -> Trajectories:
+def _load(reference: str, _files: tuple[tuple[str, int, int, int, int], ...]) -> Trajectories:
     return load(reference)
 
 
@@ -78,13 +78,14 @@ class Conductor:
         """From wherever the method stood to its last point. Raises what the method raises."""
         training, plan = self.training, self.training.plan
         train = training.method.load()
-        self.trajectories = _load(plan.datasets[training.dataset])
+        reference = plan.datasets[training.dataset]
+        self.trajectories = _load(reference, tuple(identity(reference)))
         check_data(self.folder, training.dataset, self.trajectories)
         self.work.mkdir(parents=True, exist_ok=True)
         self.account = Account(self.work / "account.json")
         assignment = Assignment(
             dataset=training.dataset,
-            reference=plan.datasets[training.dataset],
+            reference=reference,
             trajectories=self.trajectories,
             seed=training.seed,
             folder=self.work,
@@ -199,7 +200,7 @@ def play(policy: Policy | Acting, metadata: DatasetMetadata, evaluation: Evaluat
 
     Every method goes through here: the same environments, resets and seeds, deterministic.
     """
-    agent: Acting = policy if hasattr(policy, "plan") else FeedforwardAgent(policy, metadata)
+    agent = cast(Acting, policy) if hasattr(policy, "plan") else FeedforwardAgent(policy, metadata)
     count = min(PARALLEL_ENVIRONMENTS, evaluation.episodes)
     with EnvironmentGroup(metadata.environment_id, count) as group:
         episodes = run_episodes(agent, group, replace(evaluation, deterministic=True))

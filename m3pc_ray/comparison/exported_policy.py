@@ -55,7 +55,7 @@ class ExportedPolicy(nn.Module):
 
     def save(self, path: Path) -> None:
         """Writes the file; complete or absent. Raises UserError where it cannot be written."""
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             tensors |= {f"layer{number}.weight": weight, f"layer{number}.bias": bias}
         facts = {"activation": self.activation, "output": self.output, "updates": self.updates}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from m3pc_ray.comparison.folder import CellKey, ComparisonFolder
@@ -131,12 +132,13 @@ def make_plan(folder: ComparisonFolder, given: Given) -> Plan:
                 f"({was['reference']}, {was['steps']:,} steps); rename one, or name another --out"
             )
     seeds = list(given.seeds or known.get("seeds", []) or [0])
+    points = evaluation_points(common["online_steps"], common["evaluate_every"])
     kept = {
         "evaluation": {"episodes": common["episodes"], "seed": FIRST_SEED},
         "online_steps": common["online_steps"],
         "evaluate_every": common["evaluate_every"],
         "threads": common["threads"],
-        "points": evaluation_points(common["online_steps"], common["evaluate_every"]),
+        "points": list(points),
         "settings": settings,
         "budgets": {**known.get("budgets", {}), **budgets},
         "datasets": datasets,
@@ -149,7 +151,7 @@ def make_plan(folder: ComparisonFolder, given: Given) -> Plan:
         methods=methods,
         seeds=seeds,
         budgets=budgets,
-        points=tuple(kept["points"]),
+        points=points,
         evaluation=EvaluationConfig(episodes=common["episodes"], seed=FIRST_SEED),
         threads=common["threads"],
         settings=settings,
@@ -216,7 +218,8 @@ def _describe(reference: str) -> tuple[str, dict[str, Any]]:
     """Name of a data set and what tells it from others; it can be read and its environment made."""
     trajectories = load(reference)
     make_environment(trajectories.metadata.environment_id).close()
-    name = trajectories.metadata.name.strip("/").replace("/", "-")
+    path = Path(reference).expanduser()
+    name = path.resolve().stem if path.exists() else reference.replace("/", "-")
     return name, {"reference": absolute(reference), **_facts(trajectories)}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -60,7 +60,7 @@ class Method:
                 f"--methods {self.name}: needs {', '.join(missing)}, which is not installed; {self.install}"
             )
         if self.check:
-            _named(self.check)()
+            cast(Callable[[], None], _named(self.check))()
 
 
 def _rllib(name: str, label: str, updates: int) -> Method:

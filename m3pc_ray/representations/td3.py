@@ -200,7 +200,8 @@ class TD3BC:
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that `update` changes: (tensors by name, the rest for JSON)."""
-        tensors, optimizers = {}, {}
+        tensors: dict[str, Tensor] = {}
+        optimizers: dict[str, Any] = {}
         for name, module in self._modules().items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
         for name, optimizer in self._optimizers.items():

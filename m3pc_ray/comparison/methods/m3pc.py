@@ -74,7 +74,8 @@ def _finetune(source: RunFolder, assignment: Assignment, record: Record, report:
         }
         run = prepare(source, run.path, finetune_config(source, overrides), overwrite=True)
         run.write_summary({"serial": True})
-    with run.exclusive(), OnlineProgress(run, run.config(), quiet=True) as progress, _Stop() as stop:
+    stop = _Stop()
+    with run.exclusive(), OnlineProgress(run, run.config(), quiet=True) as progress, stop:
         scores = Scores(load_models(run), points, record)
         serial = SerialRun(run, progress, stop, scores)
         scores.updates = lambda: _updates(source) + sum(serial.learner.updates.values())
