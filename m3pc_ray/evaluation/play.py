@@ -57,7 +57,9 @@ def play_episode(
     """
     agent.reset()
     observation = group.reset(0, seed=seed)
-    observations, actions, rewards = [observation], [], []
+    observations: list[FloatArray] = [observation]
+    actions: list[FloatArray] = []
+    rewards: list[float] = []
     total, terminated, truncated, stopped = 0.0, False, False, False
     while not (terminated or truncated or stopped):
         if before is not None:
@@ -67,7 +69,7 @@ def play_episode(
         observation = transitions.observations[0]
         observations.append(observation)
         actions.append(plan.actions[0])
-        rewards.append(transitions.rewards[0])
+        rewards.append(float(transitions.rewards[0]))
         terminated, truncated = bool(transitions.terminated[0]), bool(transitions.truncated[0])
         total += float(transitions.rewards[0])
         stopped = after is not None and bool(after(len(actions), total))
