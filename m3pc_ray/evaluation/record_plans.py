@@ -102,15 +102,15 @@ def record_plans(
                 return stop.requested
 
             considered = consider(agent, episode, steps, deterministic=deterministic, progress=progress)
+            status("carrying the plans out")
+            kept_states = [states[int(step)] for step in considered.steps] if simulated else []
+            carried = carry_out(agent, episode, considered, kept_states) if simulated else None
+            bodies, without = find_bodies(group.environments[0], episode, considered)
+            facts = {**about, **_about(agent, episode, group, deterministic)}
+            status("writing")
+            std = agent.planner.model.get_buffer("states_std").cpu().numpy()
+            write_plan_record(path, facts, episode, considered, std, carried, bodies)
         interrupted |= stop.requested
-        status("carrying the plans out")
-        kept_states = [states[int(step)] for step in considered.steps] if simulated else []
-        carried = carry_out(agent, episode, considered, kept_states) if simulated else None
-        bodies, without = find_bodies(group.environments[0], episode, considered)
-        facts = {**about, **_about(agent, episode, group, deterministic)}
-    status("writing")
-    std = agent.planner.model.get_buffer("states_std").cpu().numpy()
-    write_plan_record(path, facts, episode, considered, std, carried, bodies)
     warnings = [f"the page has no figures: {without}"] if without else []
     if not simulated:
         warnings.append(f"plans are not carried out: {agent.environment_id} is not simulated by MuJoCo")

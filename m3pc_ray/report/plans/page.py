@@ -10,6 +10,8 @@ from m3pc_ray.report.plans.record import read_plan_record
 from m3pc_ray.report.plans.section import plan_section
 from m3pc_ray.training.run_folder import write_atomically
 
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+"""A browser refuses to fetch anything, whatever the section asks for."""
 _STYLE = """:root { color-scheme: light dark; }
 body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 0 1rem 2rem; max-width: 72rem; }"""
 
@@ -26,7 +28,9 @@ def write_page(record: str | Path, path: str | Path) -> str:
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<link rel="icon" href="data:,">',
         f"<title>{name}</title>",
         *(f"<style>{style}</style>" for style in (_STYLE, *section.styles)),
         f"</head><body><h1>{name}</h1>",

@@ -58,8 +58,8 @@
   // Axes of one picture; x and y map values to pixels.
   const frame = (parent, title, xs, ys, width, height, xTicks = null, xLabel = "") => {
     const left = 46, right = 10, top = 8, bottom = xLabel ? 34 : 22;
-    const figure = html("figure", "plan-figure", parent);
-    html("figcaption", "", figure, title);
+    const figure = html("figure", "chart", parent);
+    html("h3", "", figure, title);
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title }, figure);
     const pad = (ys[1] - ys[0]) * 0.05 || 0.5, low = ys[0] - pad, high = ys[1] + pad;
     const x = (value) => left + ((value - xs[0]) / (xs[1] - xs[0] || 1)) * (width - left - right);
@@ -281,8 +281,8 @@
       const moment = moments[at], capsules = bodies.radii.length, count = moment.horizon;
       const numbers = unpack(bodies.packed[at], bodies.ranges);
       const point = (kind, ahead, capsule, tip) => { const i = (((kind * count + ahead) * capsules + capsule) * 2 + tip) * 2; return [numbers[i], numbers[i + 1]]; };
-      const figure = html("figure", "plan-figure plan-wide", holder);
-      html("figcaption", "", figure, "the body: as it then was, and as planned (amber lines)");
+      const figure = html("figure", "chart", holder);
+      html("h3", "", figure, "the body: as it then was, and as planned (amber lines)");
       const row = html("div", "plan-strip", figure), thick = Math.max(...bodies.radii);
       let low = [Infinity, Infinity], high = [-Infinity, -Infinity];
       const centre = (ahead) => { const a = point(0, ahead, 0, 0), b = point(0, ahead, 0, 1); return (a[0] + b[0]) / 2; };
@@ -304,9 +304,9 @@
         const draw = (kind) => bodies.limbs.map((limb, c) => [limb, c]).sort((a, b) => b[0] - a[0]).forEach(([limb, c]) => {
           const [a, b] = [point(kind, ahead, c, 0), point(kind, ahead, c, 1)];
           if (!Number.isFinite(a[0])) return;
-          const place = { x1: a[0] - middle, y1: -a[1], x2: b[0] - middle + 1e-4, y2: -b[1], "stroke-linecap": "round" };
-          if (kind === 0) make("line", { ...place, stroke: LIMBS[limb % LIMBS.length], "stroke-width": 2 * bodies.radii[c], class: "plan-limb" }, svg);
-          else make("line", { ...place, class: "plan-bone", "stroke-width": Math.max(thick * 0.4, width / 90) }, svg);
+          const place = { d: `M${a[0] - middle} ${-a[1]}L${b[0] - middle + 1e-4} ${-b[1]}`, "stroke-linecap": "round" };
+          if (kind === 0) make("path", { ...place, stroke: LIMBS[limb % LIMBS.length], "stroke-width": 2 * bodies.radii[c], class: "plan-limb" }, svg);
+          else make("path", { ...place, class: "plan-bone", "stroke-width": Math.max(thick * 0.4, width / 90) }, svg);
         });
         draw(0);
         draw(1);
