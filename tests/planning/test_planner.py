@@ -15,33 +15,17 @@ from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.planning.randomness import decision_noise
 from tests.planning.factory import (
     ACTION_DIM,
+    DISCOUNT,
     OBSERVATION_DIM,
     TIME_LIMIT,
+    assert_near,
     fresh_seed,
     make_context,
-    make_critic,
     make_model,
+    make_planner,
     make_prompt,
 )
 from tests.planning.slow_algorithm import slow_plan
-
-DISCOUNT = 0.95
-
-
-def make_planner(seed: int, scale: str = "average", model_sizes: dict[str, int] | None = None, **settings: Any):
-    model = make_model(seed, **(model_sizes or {}))
-    units = {"utility_unit_return": 0.4, "utility_unit_critic": 2.5}
-    config = PlannerConfig(**{"precision": "float32", "num_candidates": 6, **units, **settings})
-    return ForwardPlanner(model, make_critic(seed, model), config, DISCOUNT, make_prompt(seed, scale)), model
-
-
-def assert_near(ours: np.ndarray, expected: np.ndarray, message: str, tolerance: float = 2e-5) -> None:
-    """Equal within `tolerance` of the scale, at least 1; NaN only where NaN is expected."""
-    assert ours.shape == expected.shape, message
-    assert (np.isnan(ours) == np.isnan(expected)).all(), message
-    ours, expected = np.nan_to_num(ours), np.nan_to_num(expected)
-    scale = max(1.0, np.abs(expected).max(initial=0.0))
-    assert np.abs(ours - expected).max(initial=0.0) < tolerance * scale, message
 
 
 @pytest.mark.parametrize("engine", ["plain", "fast"])

@@ -243,13 +243,13 @@
       const moment = moments[at], list = find("numbers"), carried = moment.carriedError;
       list.replaceChildren();
       const add = (name, text) => { const cell = html("div", "", list); html("dt", "", cell, name); html("dd", "", cell, text); };
-      add("utility: lowest, mean, highest", `${show(moment.lowest, 4)}, ${show(moment.mean, 4)}, ${show(moment.highest, 4)}`);
+      add("utility: lowest, mean, highest", [moment.lowest, moment.mean, moment.highest].map((value) => show(value, 4)).join(" · "));
       add("utility's spread", show(moment.spread));
       add("chosen sequence, predicted utility", show(moment.plannedUtility, 4));
       add(moment.chosen >= 0 ? "probability of the candidate drawn" : "largest probability", show(moment.chosenProbability ?? moment.largestProbability));
       add("effective number of candidates", `${show(moment.effective)} of ${data.candidates}`);
       add("error 1 step ahead (std)", show(moment.error[0] ?? null));
-      if (carried) add(`error ${carried.length} ahead: replanned, carried out`, `${show(moment.error.at(-1) ?? null)}, ${show(carried.at(-1) ?? null)}`);
+      if (carried) add(`error ${carried.length} ahead: replanned, carried out`, `${show(moment.error.at(-1) ?? null)} · ${show(carried.at(-1) ?? null)}`);
     };
 
     const drawKeys = () => {
