@@ -163,7 +163,12 @@ class CriticConfig:
     batch_size: int = 256
     """Transitions an update."""
     hidden_width: int = 256
-    """Units of both hidden layers of Q1, Q2 and V."""
+    """Units of both hidden layers of the Qs and V."""
+    ensemble_size: int = 2
+    """Q networks. Targets are the minimum of two of them, drawn anew for every update where there are more (REDQ); cost
+    grows with it, see docs/better.md."""
+    layer_norm: bool = False
+    """LayerNorm before both ReLUs of the Qs and V (RLPD): bounds how far values are extrapolated beyond the data."""
     expectile: float = 0.7
     """Expectile of the value loss (0.9 for manipulation)."""
     discount: float = 0.99

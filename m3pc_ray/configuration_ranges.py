@@ -65,6 +65,7 @@ RANGES: dict[str, str] = {
     "critic.updates": _COUNT,
     "critic.batch_size": _COUNT,
     "critic.hidden_width": _COUNT,
+    "critic.ensemble_size": "[2, 64]",
     "critic.expectile": "(0, 1)",
     "critic.discount": "[0, 1]",
     "critic.learning_rate": _POSITIVE,
