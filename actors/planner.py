@@ -13,9 +13,9 @@ import torch
 
 from actors.company import Company
 from actors.role import CONTROL, Role
-from m3pc_ray.online.plan_service import PlanAnswer, join_contexts
+from m3pc_ray.online.plan_service import PlanAnswer
 from m3pc_ray.online.roles import make_plan_service
-from m3pc_ray.planning.context import PlanningContext
+from m3pc_ray.planning.context import PlanningContext, concatenate_contexts
 from m3pc_ray.training.run_folder import RunFolder
 
 
@@ -139,7 +139,7 @@ class PlannerActor(Role):
     async def _compute(self, requests: list[_Request]) -> None:
         started = time.monotonic()
         self._starts.append(time.time())
-        joined = join_contexts([request.context for request in requests])
+        joined = concatenate_contexts([request.context for request in requests])
         try:
             answer = await asyncio.get_running_loop().run_in_executor(self._executor, self._service.plan, joined)
         except Exception as error:

@@ -96,7 +96,7 @@ class RolloutWorker(Role):
             lane = next(iter(asked))  # the one that was asked first
             answer = self._answer(asked.pop(lane))
             stepping = time.monotonic()
-            collector.act(answer.actions, answer.version, answer.records, lane=lane)
+            collector.act(answer.actions, answer.version, answer.records, answer.rest, lane)
             self._simulating += time.monotonic() - stepping
             if (call := self._ask(lane)) is not None:
                 asked[lane] = call

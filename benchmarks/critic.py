@@ -1,7 +1,8 @@
 """Time of an IQL update at batch 256, with its sampling and without.
 
 Ours as `m3pc pretrain` and `m3pc finetune` do it. `plain`: a module for each network, three Adam optimizers, autograd,
-float32, transitions stacked out of a deque (plain/critic.py, plain/replay.py).
+float32, transitions stacked out of a deque (plain/critic.py, plain/replay.py). Rows of larger ensembles compare with
+the same batched networks under autograd.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 
 from m3pc_ray.config import CriticConfig
 from m3pc_ray.critic.iql import IQLCritic
-from m3pc_ray.critic.trainer import IQLTrainer
+from m3pc_ray.critic.trainer import IQLTrainer, losses
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.training.data import TransitionData
 
@@ -26,6 +27,8 @@ from .synthetic import ACTION_DIM, OBSERVATION_DIM, make_trajectories, unit_stat
 UPDATES = 10
 """Of ours in one timed call: they come in such groups."""
 STORED = {"1M": 1_000_000, "100k": 100_000}
+ENSEMBLES = ((2, True), (5, False), (5, True), (10, True))
+"""Qs, and whether they are normed, of the rows `update of K Qs`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,10 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[Case]:
-    """Rows `update`, and `update with sampling K` for K stored transitions."""
+    """Rows `update`, and `update with sampling K` for K stored transitions; `update of K Qs` for larger ensembles."""
     sizes = {"1M": STORED["1M"]} if arguments.quick else STORED
     for label, steps in sizes.items():
         yield from _cases(label, steps, arguments)
+    for size, layer_norm in ENSEMBLES[-1:] if arguments.quick else ENSEMBLES:
+        yield _ensemble_case(CriticConfig(ensemble_size=size, layer_norm=layer_norm), arguments)
 
 
 def _cases(label: str, steps: int, arguments: argparse.Namespace) -> Iterator[Case]:
@@ -65,3 +70,32 @@ def _cases(label: str, steps: int, arguments: argparse.Namespace) -> Iterator[Ca
         yield Case("update", lambda: updates(False), lambda: plain_update(False), dtype, device, UPDATES)
     name = f"update with sampling {label}"
     yield Case(name, lambda: updates(True), lambda: plain_update(True), dtype, device, UPDATES)
+
+
+def _ensemble_case(config: CriticConfig, arguments: argparse.Namespace) -> Case:
+    statistics, rng, device = unit_statistics(), np.random.default_rng(0), arguments.device
+    dtype = resolve_precision("auto", device)
+
+    def make_critic() -> IQLCritic:
+        return IQLCritic(OBSERVATION_DIM, ACTION_DIM, config, statistics.states_mean, statistics.states_std).to(device)
+
+    trainer, plain = IQLTrainer(make_critic(), config, dtype), make_critic()
+    bounds = np.full(ACTION_DIM, 1.0, dtype=np.float32)
+    batch = TransitionData(make_trajectories(5000), -bounds, bounds, device).sample(rng, arguments.batch)
+    learnt: list[torch.Tensor] = list(plain.q.parameters())
+    targets: list[torch.Tensor] = list(plain.q_target.parameters())
+    optimizer = torch.optim.Adam([*learnt, *plain.v.parameters()], lr=config.learning_rate)
+
+    def plain_update() -> None:
+        optimizer.zero_grad()
+        sum(losses(plain, config, batch), torch.zeros((), device=device)).backward()
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(targets, learnt, config.polyak)
+
+    def updates() -> None:
+        for _ in range(UPDATES):
+            trainer.update(batch)
+
+    normed = ", LayerNorm" if config.layer_norm else ""
+    return Case(f"update of {config.ensemble_size} Qs{normed}", updates, plain_update, dtype, device, UPDATES)

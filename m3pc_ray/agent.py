@@ -209,7 +209,7 @@ class Agent:
         noticed = self._memory.notice(observations, episode_start, rows, streams)
         context = self._memory.context(noticed.rows)
         plan = self.planner.plan(context, guide=self._guide, sample=not deterministic, details=details)
-        self._memory.decided(noticed.rows, plan.actions)
+        self._memory.decided(noticed.rows, plan.actions, plan.rest)
         return plan
 
     def context(self, rows: Sequence[int] | npt.NDArray[np.int64] | None = None) -> PlanningContext:

@@ -163,7 +163,12 @@ class CriticConfig:
     batch_size: int = 256
     """Transitions an update."""
     hidden_width: int = 256
-    """Units of both hidden layers of Q1, Q2 and V."""
+    """Units of both hidden layers of the Qs and V."""
+    ensemble_size: int = 2
+    """Q networks. Targets are the minimum of two of them, drawn anew for every update where there are more (REDQ); cost
+    grows with it, see docs/better.md."""
+    layer_norm: bool = False
+    """LayerNorm before both ReLUs of the Qs and V (RLPD): bounds how far values are extrapolated beyond the data."""
     expectile: float = 0.7
     """Expectile of the value loss (0.9 for manipulation)."""
     discount: float = 0.99
@@ -205,6 +210,22 @@ class PlannerConfig:
     average: Literal["around_mode", "around_mean", "plain"] = "around_mode"
     """Deterministic action: P-weighted mean of the candidates' first actions (plain: the paper); around_mean: the same
     without the error of the draw; around_mode: the single mask's action, moved by the P-weighted mean of the noise."""
+    ensemble_value: Literal["minimum", "mean"] = "minimum"
+    """What the critic's Qs say together: the smallest of them (the paper), or their mean, for larger ensembles."""
+    pessimism: float = 0.0
+    """Standard deviations of the Qs among themselves that are taken off that value (below 0: added); two Qs' minimum is
+    their mean with 1. Guide `critic` alone."""
+    refinement_steps: int = 0
+    """Times the candidates are replaced by new ones around the best (MPPI); each costs nearly as much as the first."""
+    elite_fraction: float = 0.1
+    """Share of the candidates that a refinement keeps, and fits the others to."""
+    refinement_noise: float = 0.05
+    """Least standard deviation of refined actions."""
+    warm_start: bool = False
+    """One candidate more: what the plan of the step before has left, its missing last step by the single mask."""
+    asked_returns: str = ""
+    """Candidates from several asked returns, as many from each, such as `0.5,0.75,1`: shares of the way from the data's
+    mean return to the one asked for. Empty: that one alone."""
     rewards_from: Literal["fd", "rp"] = "fd"
     """Where rewards and returns come from: the forward-dynamics pass (cheap) or a pass of their own (the paper)."""
     current_state: Literal["true", "reconstructed"] = "true"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Iterator
@@ -65,6 +66,7 @@ RANGES: dict[str, str] = {
     "critic.updates": _COUNT,
     "critic.batch_size": _COUNT,
     "critic.hidden_width": _COUNT,
+    "critic.ensemble_size": "[2, 64]",
     "critic.expectile": "(0, 1)",
     "critic.discount": "[0, 1]",
     "critic.learning_rate": _POSITIVE,
@@ -77,6 +79,10 @@ RANGES: dict[str, str] = {
     "planner.utility_sharpness_critic": _COUNT_OR_ZERO,
     "planner.utility_unit_return": _POSITIVE,
     "planner.utility_unit_critic": _POSITIVE,
+    "planner.pessimism": "(-inf, inf)",
+    "planner.refinement_steps": _COUNT_OR_ZERO,
+    "planner.elite_fraction": "(0, 1)",
+    "planner.refinement_noise": _COUNT_OR_ZERO,
     "planner.return_ratio": "(-inf, inf)",
     "planner.return_limit": _COUNT_OR_ZERO,
     "backward.context_length": _COUNT_OR_ZERO,
@@ -139,6 +145,17 @@ def inside(value: float, interval: str) -> bool:
     return bool(above(value, low) and below(value, high))
 
 
+def asked_shares(text: str) -> tuple[float, ...]:
+    """What `planner.asked_returns` names. Raises ValueError, with what would be right, where that is no list."""
+    try:
+        shares = tuple(float(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        shares = (math.nan,)
+    if not all(math.isfinite(share) for share in shares):
+        raise ValueError(f"must be numbers with commas between them, such as 0.5,0.75,1, not {text}")
+    return shares
+
+
 def _get(config: RunConfig, name: str) -> Any:
     return reduce(getattr, name.split("."), config)
 
@@ -169,6 +186,26 @@ def _relations(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield (
             "planner.context_length",
             f"must be below model.segment_length = {model.segment_length}, not {planner.context_length}",
+        )
+    try:
+        shares = asked_shares(planner.asked_returns)
+    except ValueError as error:
+        yield "planner.asked_returns", str(error)
+    else:
+        if len(shares) > min(planner.num_candidates, config.online.num_candidates):
+            yield (
+                "planner.asked_returns",
+                f"names {len(shares)} returns, more than there are candidates (num_candidates)",
+            )
+    if planner.refinement_steps and min(planner.num_candidates, config.online.num_candidates) < 2:
+        yield (
+            "planner.refinement_steps",
+            "needs two candidates at least (num_candidates): elites, and others to replace",
+        )
+    if planner.warm_start and config.online.record_decisions:
+        yield (
+            "planner.warm_start",
+            "leaves no record of a decision (online.record_decisions): the plan before belongs to it",
         )
     if config.online.max_weight_lag == 1:  # the learner does updates in twos (online.learner.MOST_UPDATES_AT_ONCE)
         yield "online.max_weight_lag", "must be 0 (no cap) or at least 2"

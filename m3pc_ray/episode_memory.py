@@ -94,9 +94,11 @@ class EpisodeMemory:
                 window.append(row, self._actions[row], values[i])
         return Noticed(values, starts, indices)
 
-    def decided(self, rows: npt.NDArray[np.int64], actions: FloatArray) -> None:
-        """Remembers the actions (rows, action_dim), in (-1, 1), that are taken now."""
+    def decided(self, rows: npt.NDArray[np.int64], actions: FloatArray, rest: FloatArray | None = None) -> None:
+        """Remembers the actions (rows, action_dim), in (-1, 1), that are taken now, and `Plan.rest` of their plans."""
         self._actions[rows] = actions
+        if rest is not None and self._window is not None:
+            self._window.remember(rows, rest)
 
     def context(self, rows: Sequence[int] | npt.NDArray[np.int64] | None = None) -> PlanningContext:
         """What a planner is given for the current step of `rows` (default: all): a copy."""

@@ -162,3 +162,21 @@ def test_bad_calls_are_explained(run: Path, observations: np.ndarray) -> None:
         agent.predict(observations[1], [True, False])
     with pytest.raises(UserError, match="none, return, critic"):
         agent.guide = "best"  # type: ignore[assignment]
+
+
+def test_a_warm_start_travels_with_the_requests(run: Path, observations: np.ndarray) -> None:
+    """The planner keeps nothing: the agent's memory hands it what the plan before has left, of each episode its own."""
+    agent = Agent.load(run, planner="return", warm_start=True, num_candidates=4)
+    plans = [agent.plan(observations[0])]
+    assert agent.context().previous is not None
+    seen = []
+    original = agent.planner.plan
+    agent.planner.plan = lambda context, **options: (seen.append(context), original(context, **options))[1]  # type: ignore[method-assign]
+    starts = np.arange(len(observations[1])) == 0
+    plans.append(agent.plan(observations[1], starts))
+    assert np.isnan(seen[0].previous[0]).all()
+    np.testing.assert_array_equal(seen[0].previous[1:], plans[0].rest[1:])
+    assert np.isfinite(seen[0].previous[1:, 0]).all()
+    cold = Agent.load(run, planner="return", num_candidates=4)
+    assert cold.plan(observations[0]).rest is None
+    assert cold.context().previous is None

@@ -224,3 +224,18 @@ def test_shipped_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
     message = failure(Path("hopper_medum"))
     assert "no such configuration file; did you mean" in message
     assert "hopper_medium" in message.split("did you mean")[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"planner.asked_returns": "1;2"}, "planner.asked_returns: must be numbers with commas between them"),
+        ({"planner.asked_returns": "1,2,3", "online.num_candidates": "2"}, "names 3 returns, more than there are"),
+        ({"planner.refinement_steps": "1", "planner.num_candidates": "1"}, "needs two candidates at least"),
+        ({"planner.elite_fraction": "1"}, "planner.elite_fraction: must be in (0, 1), not 1"),
+        ({"planner.warm_start": "true", "online.record_decisions": "true"}, "leaves no record of a decision"),
+        ({"critic.ensemble_size": "1"}, "critic.ensemble_size: must be in [2, 64], not 1"),
+    ],
+)
+def test_settings_of_better_plans_that_cannot_be(settings, message):
+    assert message in failure(overrides=settings)

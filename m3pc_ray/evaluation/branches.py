@@ -16,7 +16,7 @@ from m3pc_ray.agent import Agent
 from m3pc_ray.environments.actions import FloatArray, to_environment_range
 from m3pc_ray.environments.make import EnvironmentGroup
 from m3pc_ray.environments.simulator import SimulatorState, restore_state, save_state
-from m3pc_ray.planning.context import PlanningContext
+from m3pc_ray.planning.context import PlanningContext, concatenate_contexts
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -176,13 +176,3 @@ def advance(context: PlanningContext, actions: FloatArray, observations: FloatAr
     keys = context.keys.copy()
     keys[:, 2] += np.uint64(1)
     return PlanningContext(kept_observations, kept_actions, context.timesteps + 1, keys)
-
-
-def concatenate_contexts(contexts: list[PlanningContext]) -> PlanningContext:
-    """All rows of several contexts, in order."""
-    return PlanningContext(
-        np.concatenate([context.observations for context in contexts]),
-        np.concatenate([context.actions for context in contexts]),
-        np.concatenate([context.timesteps for context in contexts]),
-        np.concatenate([context.keys for context in contexts]),
-    )

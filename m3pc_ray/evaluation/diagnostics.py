@@ -202,8 +202,10 @@ def shared_horizon(agent: Agent) -> int:
 
 
 def critic_values(agent: Agent, visited: VisitedStates, actions: FloatArray) -> FloatArray | None:
-    """min(Q1, Q2) (S, K) at the true states with actions (S, K, action_dim); None without a critic."""
+    """What the planner goes by (S, K) at the true states with actions (S, K, action_dim); None without a critic."""
     import torch
+
+    from m3pc_ray.planning.scoring import scored
 
     critic = agent.planner.critic
     if critic is None:
@@ -211,7 +213,12 @@ def critic_values(agent: Agent, visited: VisitedStates, actions: FloatArray) -> 
     device = next(critic.parameters()).device
     tiled = np.repeat(visited.observations()[:, None], actions.shape[1], axis=1)  # (S, K, obs)
     with torch.no_grad():
-        values = critic.q_min(torch.as_tensor(tiled, device=device), torch.as_tensor(actions, device=device).float())
+        values = scored(
+            critic,
+            agent.planner.config,
+            torch.as_tensor(tiled, device=device),
+            torch.as_tensor(actions, device=device).float(),
+        )
     return values.cpu().numpy().astype(np.float64)
 
 
@@ -224,6 +231,7 @@ def true_model_utilities(
     """
     import torch
 
+    from m3pc_ray.planning.scoring import scored
     from m3pc_ray.planning.utility import utility
 
     critic, config = agent.planner.critic, agent.planner.config
@@ -233,7 +241,9 @@ def true_model_utilities(
     first = np.repeat(visited.observations()[:, None, None], actions.shape[1], axis=1)
     states = np.concatenate([first, branches.states[:, :, :-1]], axis=2)  # (S, K, h, obs): s_t..s_{t+h-1}
     with torch.no_grad():
-        values = critic.q_min(
+        values = scored(
+            critic,
+            config,
             torch.as_tensor(states, dtype=torch.float32, device=device),
             torch.as_tensor(actions, dtype=torch.float32, device=device),
         )

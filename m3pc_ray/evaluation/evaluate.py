@@ -59,6 +59,8 @@ class Episodes:
     """Wall time spent inside the agent."""
     seconds: float
     """Wall time, the simulators included."""
+    planning_cpu_seconds: float = 0.0
+    """Processor time spent inside the agent, of all threads: what other work on the machine hardly changes."""
 
     @property
     def decisions(self) -> int:
@@ -84,8 +86,9 @@ def run_episodes(
     observations = np.stack([group.reset(row, seed=config.seed + row) for row in range(width)])  # (width, obs)
     starts = np.ones(width, dtype=np.bool_)
     upcoming, finished, planning_seconds, started = width, 0, 0.0, time.perf_counter()
+    planning_cpu_seconds = 0.0
     while len(rows):
-        before = time.perf_counter()
+        before, cpu_before = time.perf_counter(), time.process_time()
         plan = agent.plan(
             observations[rows],
             starts[rows],
@@ -94,6 +97,7 @@ def run_episodes(
             streams=config.seed + episode_of_row[rows],
         )
         planning_seconds += time.perf_counter() - before
+        planning_cpu_seconds += time.process_time() - cpu_before
         actions = to_environment_range(plan.actions, agent.action_low, agent.action_high)
         transitions = group.step(actions, rows)
         observations[rows] = transitions.observations
@@ -116,7 +120,7 @@ def run_episodes(
             done[episode_of_row[rows]] = False
             done[upcoming:] = False
             progress(finished, int(lengths.sum()), float(returns[done].mean()) if done.any() else float("nan"))
-    return Episodes(returns, lengths, planning_seconds, time.perf_counter() - started)
+    return Episodes(returns, lengths, planning_seconds, time.perf_counter() - started, planning_cpu_seconds)
 
 
 def evaluate_planners(
@@ -130,8 +134,8 @@ def evaluate_planners(
 
     Keys: planner, episodes, seed, deterministic, return_* and score_* (mean, sem, std, min, max and the 95 % bootstrap
     interval of the mean as low and high; score_* are None without reference scores), returns and scores (one value an
-    episode), length_mean, decisions, decisions_per_s (of the time spent planning, simulators excluded), seconds,
-    environment and the planner's settings.
+    episode), length_mean, decisions, decisions_per_s (of the time spent planning, simulators excluded), planning_cpu_ms
+    (processor time of that, a decision), seconds, environment and the planner's settings.
     Raises UserError for an unknown planner and for `critic` without a critic, before anything is played.
     """
     if not planners:
@@ -163,6 +167,7 @@ def make_row(agent: Agent, episodes: Episodes, config: EvaluationConfig) -> dict
         "length_mean": float(episodes.lengths.mean()),
         "decisions": episodes.decisions,
         "decisions_per_s": episodes.decisions / max(episodes.planning_seconds, 1e-9),
+        "planning_cpu_ms": 1000.0 * episodes.planning_cpu_seconds / max(episodes.decisions, 1),
         "seconds": episodes.seconds,
         "seed": config.seed,
         "deterministic": config.deterministic,

@@ -123,11 +123,17 @@ class Collector:
         return self._window.context(keys, rows)
 
     def act(
-        self, actions: NDArray[np.float32], version: int, records: DecisionRecords | None = None, lane: int = 0
+        self,
+        actions: NDArray[np.float32],
+        version: int,
+        records: DecisionRecords | None = None,
+        rest: NDArray[np.float32] | None = None,
+        lane: int = 0,
     ) -> None:
         """Step the environments of a lane's `request` with its answer: actions (rows, action_dim) in (-1, 1).
 
-        With `records`, fragments keep what every decision depended on; given always or never.
+        With `records`, fragments keep what every decision depended on; given always or never. `rest`: what the plans
+        have left, for the next request.
 
         Raises:
             UserError: an action is not finite; nothing is stepped.
@@ -138,6 +144,8 @@ class Collector:
             )
         spec = self.group.spec
         rows = self._asked.pop(lane)
+        if rest is not None:
+            self._window.remember(rows, rest)
         own_range = to_environment_range(actions, spec.action_low, spec.action_high)
         transitions = self.group.step(own_range, rows)
         self.steps += len(rows)

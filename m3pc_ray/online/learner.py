@@ -120,7 +120,7 @@ class Learner:
             models.model, pretrain, config.masks, dtype, config.seed, config.online.trained_losses
         )
         critic = replace(config.critic, learning_rate=config.online.critic_learning_rate)
-        self.critic_trainer = IQLTrainer(models.critic, critic, dtype)
+        self.critic_trainer = IQLTrainer(models.critic, critic, dtype, config.seed)
         self.fragments = 0
         self.fragments_at_checkpoint = int(state.get("online", {}).get("fragments", 0))
         """Fragments of the log that the checkpoint it started from had learnt from."""

@@ -13,11 +13,11 @@ import torch
 from m3pc_ray.online.collector import Collector
 from m3pc_ray.online.evaluator import Evaluating
 from m3pc_ray.online.exploration import Task, lease_size, make_collector
-from m3pc_ray.online.plan_service import join_contexts
 from m3pc_ray.online.progress import OnlineProgress
 from m3pc_ray.online.replay_role import make_keeper
 from m3pc_ray.online.roles import catch_up, make_evaluator, make_learner, make_plan_service
 from m3pc_ray.online.tickets import StepTickets
+from m3pc_ray.planning.context import concatenate_contexts
 from m3pc_ray.training.checkpoints import load_checkpoint
 from m3pc_ray.training.interrupt import StopRequest
 from m3pc_ray.training.run_folder import RunFolder
@@ -102,11 +102,11 @@ class SerialRun:
                 leases.append((lease, collector))
         busy = [collector for _, collector in leases]
         while requests := [(collector, context) for collector in busy if (context := collector.request()) is not None]:
-            answer = self.service.plan(join_contexts([context for _, context in requests]))
+            answer = self.service.plan(concatenate_contexts([context for _, context in requests]))
             first = 0
             for collector, context in requests:
                 own = answer.rows(first, first + len(context))
-                collector.act(own.actions, own.version, own.records)
+                collector.act(own.actions, own.version, own.records, own.rest)
                 first += len(context)
         for lease, collector in leases:
             collector.flush()

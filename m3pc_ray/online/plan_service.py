@@ -25,16 +25,19 @@ class PlanAnswer:
         actions: (B, action_dim) in (-1, 1), sampled.
         version: of the weights that chose them.
         records: what the decisions depended on, where `online.record_decisions` asks for it.
+        rest: what the plans have left, where `planner.warm_start` asks for it; see `Plan`.
     """
 
     actions: NDArray[np.float32]
     version: int
     records: DecisionRecords | None = None
+    rest: NDArray[np.float32] | None = None
 
     def rows(self, first: int, last: int) -> PlanAnswer:
         """The answer for environments `first` to `last` - 1 of a joined request."""
         records = None if self.records is None else self.records.rows(first, last)
-        return PlanAnswer(self.actions[first:last], self.version, records)
+        rest = None if self.rest is None else self.rest[first:last]
+        return PlanAnswer(self.actions[first:last], self.version, records, rest)
 
 
 class PlanService:
@@ -61,7 +64,7 @@ class PlanService:
         records = None
         if plan.record is not None:
             records = DecisionRecords.of(context, plan.record, self._computation())
-        return PlanAnswer(plan.actions, self.version, records)
+        return PlanAnswer(plan.actions, self.version, records, plan.rest)
 
     def set_weights(self, weights: Weights) -> None:
         """Use published weights from the next request on."""
@@ -78,15 +81,3 @@ class PlanService:
             device=str(self.planner.device),
             threads=torch.get_num_threads(),
         )
-
-
-def join_contexts(contexts: list[PlanningContext]) -> PlanningContext:
-    """The requests of several workers as one."""
-    if len(contexts) == 1:
-        return contexts[0]
-    return PlanningContext(
-        observations=np.concatenate([context.observations for context in contexts]),
-        actions=np.concatenate([context.actions for context in contexts]),
-        timesteps=np.concatenate([context.timesteps for context in contexts]),
-        keys=np.concatenate([context.keys for context in contexts]),
-    )

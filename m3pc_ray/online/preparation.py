@@ -15,7 +15,14 @@ from m3pc_ray.training.data_parts import split_seed
 from m3pc_ray.training.run_folder import RunFolder
 from m3pc_ray.trajectories.resolve import absolute
 
-FIXED_SETTINGS = ("model.", "critic.hidden_width", "data.return_scale", "data.time_limit")
+FIXED_SETTINGS = (
+    "model.",
+    "critic.hidden_width",
+    "critic.ensemble_size",
+    "critic.layer_norm",
+    "data.return_scale",
+    "data.time_limit",
+)
 """Settings that the pretrained weights depend on; a run made from them cannot change these."""
 
 SHARPNESS = ("planner.utility_sharpness_return", "planner.utility_sharpness_critic")

@@ -9,12 +9,16 @@ first step; later the oldest step falls out (context_length 3, T 8):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from m3pc_ray.errors import UserError
+
+_NEVER = -2
+"""Step of a plan that was not made: one before none."""
 
 
 @dataclass
@@ -28,12 +32,15 @@ class PlanningContext:
         timesteps: (B,) int64, step of the current observation in its episode; 0 after a reset.
         keys: (B, 3) uint64: run seed, stream (one for each environment and episode), step. They alone decide the
             randomness of the row's decision.
+        previous: (B, steps, action_dim), what the plan of the step before has left from the current step on, NaN where
+            it says nothing (`Plan.rest`); None: there is no such plan, or nobody asks for it.
     """
 
     observations: NDArray[np.float32]
     actions: NDArray[np.float32]
     timesteps: NDArray[np.int64]
     keys: NDArray[np.uint64]
+    previous: NDArray[np.float32] | None = None
 
     @property
     def context_length(self) -> int:
@@ -50,7 +57,8 @@ class PlanningContext:
     def select(self, rows: ArrayLike) -> PlanningContext:
         """The context of some environments, in the order of `rows`."""
         at = np.asarray(rows)
-        return PlanningContext(self.observations[at], self.actions[at], self.timesteps[at], self.keys[at])
+        previous = None if self.previous is None else self.previous[at]
+        return PlanningContext(self.observations[at], self.actions[at], self.timesteps[at], self.keys[at], previous)
 
     def check(self, observation_dim: int, action_dim: int) -> None:
         """Raises UserError where a shape is wrong or a value is not finite, naming the environment."""
@@ -64,10 +72,35 @@ class PlanningContext:
             found = getattr(self, name).shape
             if found != shape:
                 raise UserError(f"planning context: {name} has shape {found}; it must be {shape}")
+        if self.previous is not None and (
+            self.previous.ndim != 3 or (len(self.previous), self.previous.shape[2]) != (batch, action_dim)
+        ):
+            raise UserError(
+                f"planning context: previous has shape {self.previous.shape}; it must be ({batch}, steps, {action_dim})"
+            )
         for name in ("observations", "actions"):
             finite = np.isfinite(getattr(self, name)).reshape(batch, -1).all(axis=1)
             if not finite.all():
                 raise UserError(f"planning context: {name} of environment {int(np.argmin(finite))} are not finite")
+
+
+def concatenate_contexts(contexts: Sequence[PlanningContext]) -> PlanningContext:
+    """All rows of several contexts, in order; of a single one, itself."""
+    if len(contexts) == 1:
+        return contexts[0]
+    previous = None
+    known = [context.previous for context in contexts if context.previous is not None]
+    if known:
+        nothing = [np.full((len(context), *known[0].shape[1:]), np.nan, dtype=np.float32) for context in contexts]
+        parts = zip(contexts, nothing, strict=True)
+        previous = np.concatenate([none if each.previous is None else each.previous for each, none in parts])
+    return PlanningContext(
+        observations=np.concatenate([context.observations for context in contexts]),
+        actions=np.concatenate([context.actions for context in contexts]),
+        timesteps=np.concatenate([context.timesteps for context in contexts]),
+        keys=np.concatenate([context.keys for context in contexts]),
+        previous=previous,
+    )
 
 
 class ContextWindow:
@@ -78,6 +111,8 @@ class ContextWindow:
         self._observations = np.zeros((num_environments, context_length + 1, observation_dim), dtype=np.float32)
         self._actions = np.zeros((num_environments, context_length, action_dim), dtype=np.float32)
         self._timesteps = np.zeros(num_environments, dtype=np.int64)
+        self._rest: NDArray[np.float32] | None = None
+        self._planned_at = np.full(num_environments, _NEVER, dtype=np.int64)
 
     @property
     def timesteps(self) -> NDArray[np.int64]:
@@ -90,6 +125,14 @@ class ContextWindow:
         self._actions[row] = 0.0
         self._observations[row, 0] = observation
         self._timesteps[row] = 0
+        self._planned_at[row] = _NEVER
+
+    def remember(self, rows: ArrayLike, rest: NDArray[np.float32]) -> None:
+        """Keeps what the plans made now for `rows` have left after this step, (rows, steps, action_dim)."""
+        if self._rest is None:
+            self._rest = np.full((len(self._timesteps), *rest.shape[1:]), np.nan, dtype=np.float32)
+        at = np.asarray(rows)
+        self._rest[at], self._planned_at[at] = rest, self._timesteps[at]
 
     def append(self, row: int, action: ArrayLike, next_observation: ArrayLike) -> None:
         """Adds one step: the action taken (action_dim,), in (-1, 1), and what was observed after it."""
@@ -107,9 +150,14 @@ class ContextWindow:
     def context(self, keys: ArrayLike, rows: ArrayLike | None = None) -> PlanningContext:
         """A copy of what the planner needs, with the (B, 3) keys of the decisions; of all environments or of `rows`."""
         at = slice(None) if rows is None else np.asarray(rows)
+        previous = None
+        if self._rest is not None:
+            follows = self._planned_at[at] == self._timesteps[at] - 1
+            previous = np.where(follows[:, None, None], self._rest[at], np.float32(np.nan))
         return PlanningContext(
             observations=self._observations[at].copy(),
             actions=self._actions[at].copy(),
             timesteps=self._timesteps[at].copy(),
             keys=np.array(keys, dtype=np.uint64),
+            previous=previous,
         )

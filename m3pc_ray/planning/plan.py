@@ -65,11 +65,16 @@ class PlanRecord:
 
 @dataclass(frozen=True)
 class Plan:
-    """Actions (B, action_dim) in (-1, 1), and what was asked for beside them."""
+    """Actions (B, action_dim) in (-1, 1), and what was asked for beside them.
+
+    `rest`, with `planner.warm_start`: (B, T - 1, action_dim), what the plan has left for the steps after this one, NaN
+    beyond its end; belongs into the next step's context.
+    """
 
     actions: NDArray[np.float32]
     details: PlanDetails | None = None
     record: PlanRecord | None = None
+    rest: NDArray[np.float32] | None = None
 
     def first_rows(self, count: int) -> Plan:
         """Without what was computed for rows after the first `count`."""
@@ -79,6 +84,7 @@ class Plan:
             self.actions[:count],
             None if self.details is None else _first_rows(self.details, count),
             None if self.record is None else _first_rows(self.record, count),
+            None if self.rest is None else self.rest[:count],
         )
 
 
@@ -90,10 +96,12 @@ def merge_plans(plans: list[Plan], groups: list[NDArray[np.int64]]) -> Plan:
     actions = np.concatenate([plan.actions for plan in plans])[order]
     details = [plan.details for plan in plans if plan.details is not None]
     records = [plan.record for plan in plans if plan.record is not None]
+    rests = [plan.rest for plan in plans if plan.rest is not None]
     return Plan(
         actions,
         _merge_fields(details, order) if details else None,
         _merge_fields(records, order) if records else None,
+        np.concatenate(rests)[order] if rests else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m3pc_ray.config import Guide, PlannerConfig
+from m3pc_ray.configuration_ranges import asked_shares
 from m3pc_ray.critic.iql import IQLCritic
 from m3pc_ray.errors import UserError
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.model.precision import resolve_precision
-from m3pc_ray.planning.average import average_actions
 from m3pc_ray.planning.batch_shapes import padded
+from m3pc_ray.planning.checks import check_planner
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.engine import FastInference
 from m3pc_ray.planning.inference import Inference, Window
 from m3pc_ray.planning.oracle import PlainInference
 from m3pc_ray.planning.paired import PairedInference
 from m3pc_ray.planning.plan import Plan, PlanDetails, PlanRecord, merge_plans
+from m3pc_ray.planning.population import count_elites, draw, fitted, rest_of_previous, taken
 from m3pc_ray.planning.prompts import ReturnPrompt
 from m3pc_ray.planning.randomness import decision_noise
-from m3pc_ray.planning.scoring import FastScorer, Scorer
+from m3pc_ray.planning.scoring import FastScorer, Scorer, scored
 from m3pc_ray.planning.utility import effective_sample_size, softmax_probabilities, utility
 from m3pc_ray.trajectories.returns import to_sum
 
@@ -37,7 +39,7 @@ class ForwardPlanner:
 
     Args:
         model: the trajectory model. The planner works on its weights as they were at the last `refresh()`.
-        critic: min(Q1, Q2) for guide `critic`; None where there is none.
+        critic: the Qs for guide `critic`; None where there is none.
         config: settings.
         discount: gamma of eq. 3, the critic's.
         prompt: the returns that may be asked for.
@@ -60,7 +62,7 @@ class ForwardPlanner:
         inference: Inference | None = None,
         proposer: TrajectoryModel | None = None,
     ) -> None:
-        _check(config, model.config.segment_length)
+        check_planner(config, model.config.segment_length)
         self.config, self.discount, self.prompt = config, discount, prompt
         self.segment_length = model.config.segment_length
         self.device = torch.device(device)
@@ -166,41 +168,52 @@ class ForwardPlanner:
         # Lines 3-5: RCBC pass; N candidate sequences of actions a_t..a_{T-1} from it.
         steps = self.segment_length - t
         horizon = min(config.horizon or steps, steps)  # h
-        distribution = self._inference.propose(window, steps)
         drawn, uniform = decision_noise(context.keys, config.num_candidates, steps, self._units.action_dim)
-        noise = self._tensor(drawn)
-        candidates = distribution.map(lambda tensor: tensor.unsqueeze(1)).sample(noise)  # (B, N, T - t, action_dim)
+        population = draw(self._inference, window, self._tensor(drawn), asked_shares(config.asked_returns))
+        if config.warm_start:
+            previous = None if context.previous is None else self._tensor(context.previous)
+            population = population.with_candidates(rest_of_previous(previous, population.reference))
 
         # Lines 6-8: FD pass (and RP pass) for what they lead to; eq. 3 for what that is worth.
-        imagined = self._imagine(window, context, candidates, horizon, guide, details)
-        utilities = utility(imagined.rewards, imagined.terminal_values, self.discount, config.td_lambda)
-
-        # Line 9: eq. 4, then the choice.
+        imagined = self._imagine(window, context, population.actions, horizon, guide, details)
+        utilities = utility(imagined.rewards, imagined.terminal_values, self.discount, config.td_lambda)  # (B, N)
         sharpness = (
             config.utility_sharpness_critic / config.utility_unit_critic
             if guide == "critic"
             else config.utility_sharpness_return / config.utility_unit_return
         )
+        for refinement in range(1, config.refinement_steps + 1):
+            best = utilities.topk(count_elites(config, len(population)), dim=1).indices
+            kept, kept_utilities = population.take(best), utilities.gather(1, best)
+            others = len(population) - best.shape[1]
+            drawn, _ = decision_noise(context.keys, others, steps, self._units.action_dim, refinement)
+            around = fitted(
+                kept.actions, kept_utilities, sharpness, self._tensor(drawn), least_std=config.refinement_noise
+            )
+            found = self._imagine(window, context, around, horizon, guide, details)
+            fresh = utility(found.rewards, found.terminal_values, self.discount, config.td_lambda)
+            population, imagined = kept.with_candidates(around), imagined.take(best).joined(found)
+            utilities = torch.cat([kept_utilities, fresh], dim=1)
+
+        # Line 9: eq. 4, then the choice, of all steps where the next decision is to start from them.
         probabilities = softmax_probabilities(utilities, sharpness)  # (B, N)
-        first_actions = candidates[:, :, 0]  # (B, N, action_dim)
+        wanted = steps if config.warm_start or details else 1
         if sample:
             chosen = (probabilities.cumsum(-1) <= self._tensor(uniform).unsqueeze(-1)).sum(-1)
-            chosen = chosen.clamp(max=config.num_candidates - 1)  # the sum may end just below 1
-            actions = first_actions[torch.arange(len(chosen), device=self.device), chosen]
+            chosen = chosen.clamp(max=len(population) - 1)  # the sum may end just below 1
+            planned = population.actions[torch.arange(len(chosen), device=self.device), chosen, :wanted]
         else:
             chosen = torch.full((len(context),), -1)
-            first = distribution.map(lambda tensor: tensor[:, :1])
-            actions = average_actions(first, noise[:, :, :1], candidates[:, :, :1], probabilities, config.average)[:, 0]
+            planned = population.average(probabilities, config.average, 1)
+            if wanted > 1:  # the first step stays the bits it is alone
+                planned = torch.cat([planned, population.average(probabilities, config.average, wanted)[:, 1:]], dim=1)
+        first_actions = _numpy(planned[:, 0])
+        rest = self._rest(planned) if config.warm_start else None
         recorded = PlanRecord.of(_numpy(utilities), _numpy(chosen)) if record else None
         if not details:
-            return Plan(_numpy(actions), record=recorded)
-        if sample:
-            planned = candidates[torch.arange(len(chosen), device=self.device), chosen]
-        else:
-            planned = average_actions(distribution, noise, candidates, probabilities, config.average)
-            planned[:, 0] = actions
+            return Plan(first_actions, record=recorded, rest=rest)
         considered = PlanDetails(
-            candidates=_numpy(candidates),
+            candidates=_numpy(population.actions),
             utilities=_numpy(utilities),
             probabilities=_numpy(probabilities.float()),
             predicted_states=_numpy(self._units.denormalise("states", imagined.states)),
@@ -210,7 +223,7 @@ class ForwardPlanner:
             chosen=_numpy(chosen),
             planned=_numpy(planned.unsqueeze(1)),
         )
-        return Plan(_numpy(actions), considered, recorded)
+        return Plan(first_actions, considered, recorded, rest)
 
     @torch.inference_mode()
     def foresee(
@@ -241,6 +254,12 @@ class ForwardPlanner:
         imagined = self._imagine(self._window(context, t), context, candidates, horizon, guide, True)
         worth = utility(imagined.rewards, imagined.terminal_values, self.discount, self.config.td_lambda)
         return _numpy(self._units.denormalise("states", imagined.states)), _numpy(worth)
+
+    def _rest(self, planned: Tensor) -> NDArray[np.float32]:
+        """Actions (B, T - 1, action_dim) after the first of (B, H, action_dim), NaN beyond the window's end."""
+        rest = planned.new_full((len(planned), self.segment_length - 1, planned.shape[2]), torch.nan)
+        rest[:, : planned.shape[1] - 1] = planned[:, 1:]
+        return _numpy(rest)
 
     def _imagine(
         self,
@@ -283,9 +302,8 @@ class ForwardPlanner:
             )
             visited = torch.cat([current, later_states[:, :, : horizon - 1]], dim=2)  # s_t..s_{t+h-1}
             assert self._scorer is not None
-            terminal_values = self._scorer.q_min(
-                self._units.denormalise("states", visited), candidates[:, :, :horizon].contiguous()
-            )
+            first_actions = candidates[:, :, :horizon].contiguous()
+            terminal_values = scored(self._scorer, config, self._units.denormalise("states", visited), first_actions)
         return _Imagined(later_states, rewards, terminal_values)
 
     def _ask(
@@ -335,20 +353,14 @@ class _Imagined:
     rewards: Tensor  # (B, N, h or h - 1), raw
     terminal_values: Tensor  # (B, N, h)
 
+    def take(self, rows: Tensor) -> _Imagined:
+        """Of every environment the candidates (B, M) alone."""
+        return _Imagined(taken(self.states, rows), taken(self.rewards, rows), taken(self.terminal_values, rows))
 
-def _check(config: PlannerConfig, segment_length: int) -> None:
-    """Raises UserError for a setting out of its range."""
-    if not 0 <= config.context_length < segment_length:
-        raise UserError(
-            f"planner.context_length is {config.context_length}; segments of {segment_length} steps allow 0 to "
-            f"{segment_length - 1}"
-        )
-    if config.num_candidates < 1:
-        raise UserError(f"planner.num_candidates is {config.num_candidates}; it must be at least 1")
-    if config.horizon < 0:
-        raise UserError(f"planner.horizon is {config.horizon}; it must be 0 (no cap) or a number of steps")
-    if not 0.0 <= config.td_lambda <= 1.0:
-        raise UserError(f"planner.td_lambda is {config.td_lambda}; it must lie in [0, 1]")
+    def joined(self, other: _Imagined) -> _Imagined:
+        """These candidates, then the other's."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return _Imagined(*(torch.cat(pair, dim=1) for pair in pairs))
 
 
 def _copied(value: Any) -> Tensor:

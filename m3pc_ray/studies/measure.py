@@ -45,7 +45,7 @@ def has_critic(cell: Cell) -> bool:
 def wanted_measures(cell: Cell) -> list[str]:
     """What the study's columns and planners ask of a cell, without what it cannot do."""
     columns, guides = cell.study.columns, cell.study.planners
-    others = ("score/", "return/", "training/", "dynamics/")
+    others = ("score/", "return/", "planning/", "training/", "dynamics/")
     wanted = [MASKS] if any(not column.startswith(others) for column in columns) else []
     wanted += [DYNAMICS] if any(column.startswith("dynamics/") for column in columns) else []
     wanted += [SCORE + guide for guide in guides if guide != "critic" or has_critic(cell)]

@@ -104,6 +104,10 @@ def _measured(folder: StudyFolder, cell: Cell, measure: str) -> Measured | None:
         if row is None or row[f"{kind}_mean"] is None:
             return None
         return Measured(float(row[f"{kind}_mean"]), tuple(row[f"{kind}s"]))
+    if kind == "planning":
+        row = folder.find(cell, SCORE + name) if name != "critic" or has_critic(cell) else None
+        cost = None if row is None else row.get("planning_cpu_ms")  # rows of earlier versions do not have it
+        return None if cost is None else Measured(float(cost))
     if kind == "training":
         return _training(folder, cell, UNITS[name])
     errors = folder.find(cell, DYNAMICS if kind == "dynamics" else MASKS)

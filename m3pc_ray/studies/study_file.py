@@ -32,7 +32,8 @@ KEYS = (
 VARIANT_KEYS = tuple(field.name for field in dataclasses.fields(Variant) if field.name != "name")
 NEIGHBOURS = ("trained_as", "proposes", "predicts", "critic", "start_from")
 MEASURES = (
-    r"score/(none|return|critic|mlp_bc)|return/(none|return|critic|mlp_bc)|action_error/\w+|states_error/\w+"
+    r"score/(none|return|critic|mlp_bc)|return/(none|return|critic|mlp_bc)|planning/(none|return|critic)"
+    r"|action_error/\w+|states_error/\w+"
     r"|dynamics/[1-9]\d*|rewards_error(/\w+)?|returns_error|negative_log_likelihood|entropy|training/(seconds|steps|sequences|critic_updates)"
 )
 """Names a column may have; which masks there are is the model's affair."""
@@ -184,7 +185,7 @@ def _check_whole(study: Study, source: str) -> None:
             _one_of(measure, study.columns, f"{source}: {key}")
     for measure in study.columns:
         kind, _, planner = measure.partition("/")
-        if kind in ("score", "return") and planner != "mlp_bc" and planner not in study.planners:
+        if kind in ("score", "return", "planning") and planner != "mlp_bc" and planner not in study.planners:
             raise UserError(f"{source}: columns: {measure}: evaluation.planners does not name {planner}")
         if planner == "mlp_bc" and study.mlp_bc is None:
             raise UserError(f"{source}: columns: {measure}: needs evaluation.mlp_bc: {{steps: N, batch_size: B}}")

@@ -45,8 +45,9 @@ def column_title(measure: str) -> str:
     if measure in TITLES:
         return TITLES[measure]
     kind, _, name = measure.partition("/")
-    if kind in ("score", "return"):
-        return f"{kind}, {PLANNER_NAMES[cast(Guide, name)].partition('(')[2].rstrip(')')}"
+    if kind in ("score", "return", "planning"):
+        shown = "planning CPU ms" if kind == "planning" else kind
+        return f"{shown}, {PLANNER_NAMES[cast(Guide, name)].partition('(')[2].rstrip(')')}"
     if kind == "dynamics":
         return f"dynamics error, +{name}"
     if name.endswith("_ahead"):
@@ -111,7 +112,13 @@ def _text(row: Row, value: str, error: str) -> str:
     if mean is None:
         return NOT_POSSIBLE if row["missing"] == "not possible" else NOT_YET
     sign = "+" if value == "difference" else ""
-    digits = 1 if row["measure"].startswith("score") else 0 if row["measure"].startswith(("return/", "training")) else 4
+    digits = (
+        1
+        if row["measure"].startswith(("score", "planning"))
+        else 0
+        if row["measure"].startswith(("return/", "training"))
+        else 4
+    )
     text = f"{mean:{sign}.{digits}f}" + (f" ± {spread:.{digits}f}" if spread is not None else "")
     return text + waiting
 

@@ -15,6 +15,7 @@ import torch
 
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import with_settings
+from m3pc_ray.critic.iql import same_networks
 from m3pc_ray.critic.trainer import IQLTrainer
 from m3pc_ray.errors import UserError
 from m3pc_ray.model.masks import user_patterns
@@ -95,11 +96,10 @@ def take_component(source: RunFolder, config: RunConfig, models: Models) -> Take
     other_scale = phase == "btm" and config.data.return_scale != theirs.data.return_scale
     if other_scale or any(statistics[name] != their_statistics[name] for name in compared):
         raise UserError(f"{source.path}: trained on other data than {config.data.dataset} (or another return_scale)")
-    same = theirs.model == config.model if phase == "btm" else theirs.critic.hidden_width == config.critic.hidden_width
+    same = theirs.model == config.model if phase == "btm" else same_networks(theirs.critic, config.critic)
     if not same:
-        raise UserError(
-            f"{source.path}: its {phase} has other sizes than these settings (model.*, critic.hidden_width)"
-        )
+        sizes = "model.*, critic.hidden_width, critic.ensemble_size, critic.layer_norm"
+        raise UserError(f"{source.path}: its {phase} has other sizes than these settings ({sizes})")
     (models.model if phase == "btm" else models.critic).load_state_dict(tensors[phase])
     return TakenComponent(phase, tensors, state)
 
@@ -148,7 +148,7 @@ class Pretraining:
         self.segments, self.validation = segments(parts.train), segments(parts.validation)
         self.transitions = TransitionData(parts.transitions, *bounds, self.device)
         self.btm_trainer = BTMTrainer(models.model, config.pretrain, config.masks, self.dtype, config.seed)
-        self.critic_trainer = IQLTrainer(models.critic, config.critic, self.dtype)
+        self.critic_trainer = IQLTrainer(models.critic, config.critic, self.dtype, config.seed)
         self.segment_rng = np.random.default_rng([config.seed, 2])
         self.transition_rng = np.random.default_rng([config.seed, 3])
         self.pace = self._paces()

@@ -226,3 +226,22 @@ def test_there_are_no_more_lanes_than_environments():
     it = collector(count=1)
     it.set_lanes(2)
     assert it.lanes == 1
+
+
+def test_what_a_plan_has_left_comes_with_the_next_request():
+    it = collector(count=3)
+    it.tickets = 3 * 6
+    left: dict[int, np.ndarray] = {}
+    asked = 0
+    while (context := it.request()) is not None:
+        for row, timestep in enumerate(context.timesteps):
+            if timestep == 0:
+                assert context.previous is None or np.isnan(context.previous[row]).all()
+            else:
+                np.testing.assert_array_equal(context.previous[row], left[row])
+                asked += 1
+        actions, version = plan(context)
+        rest = np.random.default_rng(version).normal(size=(len(context), 4, 1)).astype(np.float32)
+        left = dict(enumerate(rest))
+        it.act(actions, version, rest=rest)
+    assert asked >= 9

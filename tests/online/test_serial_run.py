@@ -235,3 +235,15 @@ def test_settings_come_from_a_file_and_options_win_over_it(pretrained, tmp_path)
     assert (config.online.steps, config.online.start_steps) == (41, 9)
     assert config.model == pretrained.config().model  # what the file does not name is the run's own
     assert RunFolder.open(out).summary()["environment_steps"] == 41
+
+
+def test_a_run_that_explores_with_all_that_plans_can_do(pretrained, tmp_path):
+    planner = {"warm_start": True, "refinement_steps": 1, "asked_returns": "0.5,1", "pessimism": 0.5}
+    settings = {f"planner.{name}": value for name, value in planner.items()} | {"online.steps": 40}
+    run = prepare(pretrained, tmp_path / "run", finetune_config(pretrained, settings))
+    run.write_summary({"serial": True})
+    resume_finetune(run.path, quiet=True)
+    assert run.summary()["environment_steps"] == 40
+    fragments = list(read_log(run.path / "replay"))
+    assert sum(fragment.num_steps for fragment in fragments) == 40
+    assert json.loads(fragments[0].planner)["warm_start"] is True

@@ -54,9 +54,9 @@ def make_model(
     return model
 
 
-def make_critic(seed: int, model: TrajectoryModel) -> IQLCritic:
+def make_critic(seed: int, model: TrajectoryModel, **sizes) -> IQLCritic:
     torch.manual_seed(seed)
-    config = CriticConfig(hidden_width=32)
+    config = CriticConfig(hidden_width=32, **sizes)
     states = model.states_mean.numpy(), model.states_std.numpy()
     critic = IQLCritic(model.observation_dim, model.action_dim, config, *states, value_mean=0.7, value_std=1.6)
     with torch.no_grad():

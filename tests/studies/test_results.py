@@ -17,7 +17,7 @@ from m3pc_ray.training.run_folder import RunFolder
 from tests.studies.factory import make_study
 
 VARIANTS = {"standard": {"settings": {"pretrain.components": "both"}}, "one_group": {"settings": {"masks.groups": 1}}}
-COLUMNS = ["entropy", "score/none", "score/critic", "return/mlp_bc", "training/sequences"]
+COLUMNS = ["entropy", "score/none", "planning/none", "score/critic", "return/mlp_bc", "training/sequences"]
 
 
 def study_of(folder: Path, seeds: list[int]) -> Study:
@@ -42,7 +42,8 @@ def fill(folder: StudyFolder, cell: Cell, rng: np.random.Generator) -> dict[str,
     run.write_summary({"status": "finished", "btm_updates": 4, "seconds": 2.5})
     scores, returns, entropy = rng.normal(size=3), rng.normal(size=3), float(rng.normal())
     folder.add(cell, MASKS, {"entropy": entropy})
-    folder.add(cell, SCORE + "none", {"score_mean": float(scores.mean()), "scores": scores.tolist()})
+    played = {"score_mean": float(scores.mean()), "scores": scores.tolist(), "planning_cpu_ms": 2.0 + cell.seed}
+    folder.add(cell, SCORE + "none", played)
     cloned = {"score_mean": 1.0, "scores": [1.0], "return_mean": float(returns.mean()), "returns": returns.tolist()}
     folder.add(cell, CLONING, cloned)
     return {"scores": scores, "returns": returns, "entropy": entropy}
@@ -72,6 +73,7 @@ def test_several_seeds(tmp_path: Path) -> None:
     np.testing.assert_allclose(row["difference"], (means - ours).mean())
     np.testing.assert_allclose(row["difference_error"], (means - ours).std(ddof=1) / np.sqrt(3))
     assert "difference" not in rows["standard", "score/none"]
+    assert rows["standard", "planning/none"]["values"] == [2.0, 3.0, 7.0]
     entropies = [drawn["standard", seed]["entropy"] for seed in study.seeds]
     np.testing.assert_allclose(rows["standard", "entropy"]["error"], np.std(entropies, ddof=1) / np.sqrt(3))
     assert rows["standard", "training/sequences"]["mean"] == 4 * 8

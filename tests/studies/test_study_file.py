@@ -48,6 +48,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"columns": None}, "columns: name the measures"),
     ({"columns": ["scores/none"]}, "columns: scores/none: no such measure"),
     ({"columns": ["score/return"]}, "columns: score/return: evaluation.planners does not name return"),
+    ({"columns": ["planning/return"]}, "columns: planning/return: evaluation.planners does not name return"),
     ({"columns": ["score/mlp_bc"]}, "columns: score/mlp_bc: needs evaluation.mlp_bc"),
     ({"baseline": "no"}, "baseline: no: not known here"),
     ({"differences": ["score/none"]}, "differences: to which variant"),
@@ -98,7 +99,7 @@ def test_cells_that_train_come_before_those_that_need_them() -> None:
 
 def test_shipped_studies_are_whole() -> None:
     found = {path.stem: load_study(path) for path in sorted((shipped_configs() / "studies").glob("*.yaml"))}
-    assert set(found) == {"specialised", "data_efficiency", "heteromodal", "deviations"}
+    assert set(found) == {"specialised", "data_efficiency", "heteromodal", "deviations", "better"}
     assert load_study("studies/deviations").seeds == (0, 1)
     names = {cell.name for study in found.values() for cell in study.cells()}
     assert {"hopper-medium-rcbc_only-s0", "walker2d-medium-episodes_5-s0", "hopper-medium-standard-s1"} <= names

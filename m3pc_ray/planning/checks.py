@@ -1,0 +1,34 @@
+"""What a forward planner's settings must keep to, for callers that made them without `m3pc_ray.configuration`."""
+
+from __future__ import annotations
+
+from m3pc_ray.config import PlannerConfig
+from m3pc_ray.configuration_ranges import asked_shares
+from m3pc_ray.errors import UserError
+
+
+def check_planner(config: PlannerConfig, segment_length: int) -> None:
+    """Raises UserError for a setting out of its range."""
+    if not 0 <= config.context_length < segment_length:
+        raise UserError(
+            f"planner.context_length is {config.context_length}; segments of {segment_length} steps allow 0 to "
+            f"{segment_length - 1}"
+        )
+    if config.num_candidates < 1:
+        raise UserError(f"planner.num_candidates is {config.num_candidates}; it must be at least 1")
+    if config.horizon < 0:
+        raise UserError(f"planner.horizon is {config.horizon}; it must be 0 (no cap) or a number of steps")
+    if not 0.0 <= config.td_lambda <= 1.0:
+        raise UserError(f"planner.td_lambda is {config.td_lambda}; it must lie in [0, 1]")
+    if config.refinement_steps < 0:
+        raise UserError(f"planner.refinement_steps is {config.refinement_steps}; it must be 0 (off) or a number")
+    if config.refinement_steps and config.num_candidates < 2:
+        raise UserError("planner.num_candidates is 1; refining needs at least 2: elites, and others to replace")
+    try:
+        shares = asked_shares(config.asked_returns)
+    except ValueError as error:
+        raise UserError(f"planner.asked_returns: {error}") from error
+    if len(shares) > config.num_candidates:
+        raise UserError(
+            f"planner.asked_returns names {len(shares)} returns for planner.num_candidates = {config.num_candidates}"
+        )
