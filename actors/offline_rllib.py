@@ -77,7 +77,10 @@ def make_learner(config: Any) -> Any:
 
 
 def export(module: Any, updates: int) -> ExportedPolicy:
-    """An RLModule's deterministic action as a plain perceptron.
+    """An RLModule's action without noise as a plain perceptron.
+
+    Of a squashed Gaussian that is tanh(mean). RLlib 2.60's own greedy inference leaves the tanh out and clips the mean
+    (`TorchSquashedGaussian.to_deterministic`), though it was trained, and samples, with it.
 
     Raises UserError where the module is built of anything but linear layers and a known activation.
     """

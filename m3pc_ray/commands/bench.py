@@ -16,6 +16,7 @@ is from what its matrix products alone would take here.
   m3pc bench planner --width 512 --candidates 625
   m3pc bench pretrain --json pretrain.json
   m3pc bench critic
+  m3pc bench sac
   m3pc bench replay
   m3pc bench replay-log --folder /path/to/the/disk/of/runs
   m3pc bench rollout
@@ -40,6 +41,7 @@ BENCHMARKS = (
     "planner",
     "pretrain",
     "critic",
+    "sac",
     "replay",
     "replay-log",
     "rollout",

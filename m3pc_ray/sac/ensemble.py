@@ -7,67 +7,49 @@ then once:              the actor ascends mean over i of Q_i(s, a~) - alpha log 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.sac.policies import SACPolicy
 from torch import Tensor, nn
-from torch.nn import functional
 
 
 class EnsembleCritic(ContinuousCritic):
-    """The library's critic with all members in batched products, and LayerNorm before every hidden ReLU.
+    """The library's critic with LayerNorm between every hidden product and its ReLU.
+
+    One network after another: on a CPU that is faster than batched products, whose weights leave the cache.
 
     Args:
-        layer_norm: whether there is any LayerNorm.
-        n_critics: members; the others are as the library's.
+        layer_norm: whether there is any LayerNorm; the others are the library's.
     """
 
-    def __init__(self, *args: Any, layer_norm: bool, n_critics: int, **keywords: Any) -> None:
-        super().__init__(*args, **{**keywords, "n_critics": 0})
-        self.n_critics = n_critics
+    def __init__(self, *args: Any, layer_norm: bool, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        if not layer_norm:
+            return
         inputs = keywords["features_dim"] + get_action_dim(self.action_space)
-        sizes = [inputs, *keywords["net_arch"], 1]
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        self.gains, self.shifts = nn.ParameterList(), nn.ParameterList()
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
-            bound = fan_in**-0.5  # nn.Linear's default range
-            self.weights.append(nn.Parameter(torch.empty(n_critics, fan_in, fan_out).uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.empty(n_critics, 1, fan_out).uniform_(-bound, bound)))
-        for width in keywords["net_arch"] if layer_norm else ():
-            self.gains.append(nn.Parameter(torch.ones(n_critics, 1, width)))
-            self.shifts.append(nn.Parameter(torch.zeros(n_critics, 1, width)))
+        self.q_networks = []
+        for member in range(self.n_critics):
+            layers = create_mlp(inputs, 1, keywords["net_arch"], nn.ReLU, post_linear_modules=[nn.LayerNorm])
+            setattr(self, f"qf{member}", nn.Sequential(*layers))  # in the place of the library's own
+            self.q_networks.append(getattr(self, f"qf{member}"))
 
-    def values(self, observations: Tensor, actions: Tensor, members: Tensor | None = None) -> Tensor:
+    def values(self, observations: Tensor, actions: Tensor, members: Sequence[int] | None = None) -> Tensor:
         """Q (members, B) of observations (B, observation_dim) and actions (B, action_dim) in (-1, 1).
 
-        members: (M,) indices of those to evaluate; None: all.
+        members: indices of those to evaluate; None: all.
         """
         features = self.extract_features(observations, self.features_extractor)
         pairs = torch.cat([features, actions], dim=1)
-
-        def of(parameter: Tensor) -> Tensor:
-            return parameter if members is None else parameter[members]
-
-        hidden = pairs.expand(self.n_critics if members is None else len(members), *pairs.shape)
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = torch.baddbmm(of(bias), hidden, of(weight))
-            if layer + 1 < len(self.weights):
-                if len(self.gains):
-                    normed = functional.layer_norm(hidden, hidden.shape[-1:])
-                    hidden = torch.addcmul(of(self.shifts[layer]), normed, of(self.gains[layer]))
-                hidden = torch.relu(hidden)
-        return hidden.squeeze(-1)
-
-    def forward(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
-        """One Q (B, 1) a member, as the library's own update wants them."""
-        return tuple(value.unsqueeze(1) for value in self.values(obs, actions))
+        chosen = range(self.n_critics) if members is None else members
+        return torch.stack([self.q_networks[member](pairs).squeeze(1) for member in chosen])
 
 
 class EnsemblePolicy(SACPolicy):
@@ -103,7 +85,7 @@ class EnsembleSAC(SAC):
         self.policy.set_training_mode(True)
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size)
-            members = torch.randperm(self.critic.n_critics)[: self.target_critics]
+            members = torch.randperm(self.critic.n_critics)[: self.target_critics].tolist()
             goal = self.critic_goal(batch, members)
             values = self.critic.values(batch.observations, batch.actions)
             # A sum over members: each descends its own mean, whatever their number.
@@ -113,7 +95,7 @@ class EnsembleSAC(SAC):
         self._n_updates += gradient_steps
 
     @torch.no_grad()
-    def critic_goal(self, batch: ReplayBufferSamples, members: Tensor) -> Tensor:
+    def critic_goal(self, batch: ReplayBufferSamples, members: Sequence[int]) -> Tensor:
         """What all Qs regress, (B,): rewards and the smallest of the `members`' targets; no future after a true end."""
         actions, log_probability = self.actor.action_log_prob(batch.next_observations)
         future = self.critic_target.values(batch.next_observations, actions, members).amin(0)

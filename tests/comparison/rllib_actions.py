@@ -1,8 +1,8 @@
 """Run by test_rllib_methods.py in a process of its own: `python rllib_actions.py STORE OUT`.
 
 For each algorithm: a few updates, then an episode by RLlib's own environment runner, without exploration and through
-its whole connector pipeline; the actions that the environment got beside those of the exported policy. Then the same
-updates again, cut in two by a checkpoint.
+its whole connector pipeline, and actions sampled from RLlib's distribution with next to no noise; both beside those of the
+exported policy. Then the same updates again, cut in two by a checkpoint.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ def weights(learner: Any) -> dict[str, np.ndarray]:
     return {name: value.numpy().copy() for name, value in learner.module[offline_rllib.MODULE].state_dict().items()}
 
 
+def without_noise(module: Any, observations: np.ndarray) -> np.ndarray:
+    """Actions (B, action_dim) that RLlib's own distribution gives where its noise is next to nothing."""
+    logits = module.forward_inference({"obs": torch.as_tensor(observations)})["action_dist_inputs"].detach()
+    kind = module.get_inference_action_dist_cls()
+    actions = kind(loc=kind.from_logits(logits).loc, scale=torch.tensor(1e-9)).sample()
+    return np.clip(actions.numpy(), -1.0, 1.0)
+
+
 def check(algorithm: str, batches: offline_rllib.Batches, folder: Path) -> dict[str, Any]:
     from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
@@ -50,11 +58,12 @@ def check(algorithm: str, batches: offline_rllib.Batches, folder: Path) -> dict[
     runner.set_state({"rl_module": {offline_rllib.MODULE: module.get_state(inference_only=True)}})
     (episode,) = runner.sample(num_episodes=1, explore=False)
     observations = np.asarray(episode.get_observations())[:-1].astype(np.float32)
-    taken = (
-        episode.get_extra_model_outputs("actions_for_env") if "actions_for_env" in episode.extra_model_outputs else None
-    )
-    taken = np.asarray(episode.get_actions() if taken is None else taken)
-    exported = ExportedPolicy.load(path)(observations)
+    taken = np.asarray(episode.get_actions())
+    exported = ExportedPolicy.load(path)
+    acted = exported(observations)
+    narrow = without_noise(module, observations)
+    # RLlib 2.60 leaves the tanh out of a squashed Gaussian's greedy action: what its runner did is the mean, clipped.
+    greedy = np.clip(np.arctanh(acted.astype(np.float64)), -1.0, 1.0) if exported.output == "tanh" else acted
 
     cut, checkpoint = learner(), folder / f"{algorithm}-checkpoint.safetensors"
     updated(cut, batches, 0, total // 2)
@@ -66,7 +75,8 @@ def check(algorithm: str, batches: offline_rllib.Batches, folder: Path) -> dict[
     return {
         "steps": len(taken),
         "spread": float(taken.std()),
-        "difference": float(np.abs(taken - exported).max()),
+        "greedy": float(np.abs(taken - greedy).max()),
+        "without_noise": float(np.abs(narrow - acted).max()),
         "done": done,
         "resumed": max(float(np.abs(value - again[name]).max()) for name, value in weights(whole).items()),
     }

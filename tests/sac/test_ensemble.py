@@ -26,17 +26,19 @@ def random_batch(rng: np.random.Generator, rows: int) -> ReplayBufferSamples:
 
 
 def slow_q(critic, member: int, observation: np.ndarray, action: np.ndarray) -> float:
-    """One member's value of one pair, a unit at a time, in double precision."""
+    """One member's value of one pair, by its weights alone, in double precision."""
+    parts = {name: value.numpy().astype(np.float64) for name, value in critic.q_networks[member].state_dict().items()}
+    numbers = sorted({int(name.partition(".")[0]) for name in parts})
     x = np.concatenate([observation, action]).astype(np.float64)
-    layers = len(critic.weights)
-    for layer in range(layers):
-        weight = critic.weights[layer][member].detach().numpy().astype(np.float64)
-        x = x @ weight + critic.biases[layer][member, 0].detach().numpy()
-        if layer + 1 < layers:
-            if len(critic.gains):
-                x = (x - x.mean()) / np.sqrt(((x - x.mean()) ** 2).mean() + 1e-5)
-                x = x * critic.gains[layer][member, 0].detach().numpy()
-                x = x + critic.shifts[layer][member, 0].detach().numpy()
+    for position, number in enumerate(numbers):
+        weight, bias = parts[f"{number}.weight"], parts[f"{number}.bias"]
+        if weight.ndim == 2:
+            x = weight @ x + bias
+        else:  # LayerNorm
+            x = weight * (x - x.mean()) / np.sqrt(((x - x.mean()) ** 2).mean() + 1e-5) + bias
+        last = position + 1 == len(numbers)
+        before_norm = not last and parts[f"{numbers[position + 1]}.weight"].ndim == 1
+        if not last and not before_norm:
             x = np.maximum(x, 0.0)
     return float(x[0])
 
@@ -61,7 +63,7 @@ def test_targets_are_what_the_paper_says(seed, layer_norm, entropy_backup):
     with torch.no_grad():
         model.log_ent_coef.fill_(-0.7)
     rng = np.random.default_rng(seed)
-    batch, members = random_batch(rng, 6), torch.as_tensor(rng.permutation(5)[:2])
+    batch, members = random_batch(rng, 6), rng.permutation(5)[:2].tolist()
     torch.manual_seed(seed)
     goal = model.critic_goal(batch, members).numpy()
     torch.manual_seed(seed)
@@ -77,12 +79,14 @@ def test_targets_are_what_the_paper_says(seed, layer_norm, entropy_backup):
 
 
 @pytest.mark.parametrize("layer_norm", [True, False])
-def test_batched_critics_are_separate_networks(layer_norm):
+def test_critics_are_separate_networks_with_layer_norm_before_the_relu(layer_norm):
     critic = SacTrainer(ECHO, 0, tiny_rlpd(critics=4, layer_norm=layer_norm)).model.critic
+    norms = [module for module in critic.modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert len(norms) == (8 if layer_norm else 0)
     scatter(critic, 3)
     batch = random_batch(np.random.default_rng(0), 5)
     values = critic.values(batch.observations, batch.actions).detach().numpy()
-    some = critic.values(batch.observations, batch.actions, torch.tensor([3, 1])).detach().numpy()
+    some = critic.values(batch.observations, batch.actions, [3, 1]).detach().numpy()
     np.testing.assert_allclose(some, values[[3, 1]], rtol=1e-5, atol=1e-5)
     for member in range(4):
         for row in range(5):
@@ -95,7 +99,7 @@ def test_every_target_draws_its_own_pair_and_the_actor_moves_once(monkeypatch):
     fill(model)
     drawn, actor_steps = [], []
     plain_goal, plain_step = model.critic_goal, model.actor.optimizer.step
-    monkeypatch.setattr(model, "critic_goal", lambda b, m: (drawn.append(tuple(m.tolist())), plain_goal(b, m))[1])
+    monkeypatch.setattr(model, "critic_goal", lambda b, m: (drawn.append(tuple(m)), plain_goal(b, m))[1])
     monkeypatch.setattr(model.actor.optimizer, "step", lambda: (actor_steps.append(1), plain_step())[1])
     model.train(30, 16)
     assert len(actor_steps) == 1
@@ -114,7 +118,7 @@ def test_one_update_is_gradient_descent_on_the_plain_losses():
     model.replay_buffer.sample = lambda size: batch
     before = {name: value.clone() for name, value in model.policy.named_parameters()}
     torch.manual_seed(4)
-    members = torch.randperm(3)[:2]
+    members = torch.randperm(3)[:2].tolist()
     goal = model.critic_goal(batch, members)
     values = model.critic.values(batch.observations, batch.actions)
     loss = sum(((values[member] - goal) ** 2).mean() for member in range(3))
