@@ -13,17 +13,29 @@ played: write the checkpoint first, then record, then go on. Points that are kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from m3pc_ray.baselines.feedforward_agent import Policy
+from m3pc_ray.config import EvaluationConfig
 from m3pc_ray.evaluation.evaluate import Acting
 from m3pc_ray.trajectories.episodes import Trajectories
 
 OFFLINE = 0
 """The point after offline training, before any environment step."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a method earned that plays the episodes itself, with the resets of `Assignment.evaluation`."""
+
+    returns: Sequence[float]
+    """Of every episode, in the order of the resets' seeds."""
+    lengths: Sequence[int]
+    """Their steps."""
+
 
 Report = Callable[[str, int, int], None]
 """Called with what is under way, how much of it is done and how much there is: after every few updates or steps. The
@@ -50,6 +62,8 @@ class Assignment:
     """Environment steps at which to record, rising; the last is where to stop. Empty: offline only."""
     threads: int = 1
     """CPU threads to train with."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Episodes of a point: episode i is reset with `seed + i`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of our own runs, by their dotted names; others need not look at them."""
 
@@ -70,7 +84,7 @@ class Record(Protocol):
         self,
         point: int,
         updates: int,
-        policy: Policy | Acting,
+        policy: Policy | Acting | Played,
         row: str = "",
         environment_steps: int | None = None,
     ) -> Mapping[str, Any]:
@@ -80,7 +94,7 @@ class Record(Protocol):
             point: `OFFLINE` or one of `assignment.points`.
             updates: gradient updates done so far, of all networks that have a loop of their own.
             policy: raw observations (B, observation_dim) to actions (B, action_dim) in (-1, 1), without memory and
-                deterministic; or an agent that remembers episodes.
+                deterministic; or an agent that remembers episodes; or what was earned already.
             row: which of the method's rows this is; may be left out where it has one.
             environment_steps: taken so far, where they are not exactly `point`.
         """

@@ -89,6 +89,18 @@ def _sac(name: str, label: str, updates_per_step: int) -> Method:
     )
 
 
+def _d3rlpy(name: str, label: str, function: str, updates: int, online: bool = True) -> Method:
+    return Method(
+        name,
+        train=f"m3pc_ray.comparison.methods.d3rlpy:{function}",
+        rows={name: label},
+        online_rows=(name,) if online else (),
+        budget={"updates": updates},
+        check="m3pc_ray.comparison.methods.d3rlpy:find_python",
+        implementation="d3rlpy",
+    )
+
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -110,6 +122,10 @@ METHODS: dict[str, Method] = {
         _rllib("bc", "BC", updates=20_000),
         _rllib("iql", "IQL", updates=20_000),
         _rllib("cql", "CQL", updates=20_000),
+        _d3rlpy("dt", "Decision Transformer", "decision_transformer", updates=10_000, online=False),
+        _d3rlpy("iql-d3rlpy", "IQL, online", "iql", updates=20_000),
+        _d3rlpy("awac", "AWAC", "awac", updates=20_000),
+        _d3rlpy("cal-ql", "Cal-QL", "cal_ql", updates=20_000),
         _sac("rlpd", "RLPD", updates_per_step=5),
         _sac("sac", "SAC from nothing", updates_per_step=1),
     )
