@@ -158,3 +158,14 @@ def test_broken_records_are_named(path: Path, tmp_path: Path) -> None:
         read_plan_record(tmp_path / "text.npz")
     with pytest.raises(UserError, match="cannot be read"):
         read_plan_record(tmp_path / "missing.npz")
+
+
+def test_a_horizon_of_one_step_has_actions_and_no_predicted_states(tmp_path: Path) -> None:
+    agent = Agent.load(make_tiny_run(tmp_path / "run").path, planner="critic", context_length=7)
+    record_plans(agent, tmp_path / "record.npz", 3, Kept(every=7), about={})
+    record = read_plan_record(tmp_path / "record.npz")
+    assert record["horizons"].tolist()[:2] == [8, 1]
+    section, _ = plan_section(record)
+    last = section.data["moments"][1]
+    assert (last["horizon"], last["error"], last["states"]) == (1, [], "")
+    write_page(tmp_path / "record.npz", tmp_path / "page.html")

@@ -43,7 +43,9 @@
     const power = 10 ** Math.floor(Math.log10((high - low) / most)), rough = (high - low) / most / power;
     const step = power * [1, 2, 5, 10].find((size) => size >= rough - 1e-9), found = [];
     for (let tick = Math.ceil(low / step - 1e-9) * step; tick <= high + step * 1e-9; tick += step) found.push(Math.abs(tick) < step / 1e6 ? 0 : tick);
-    return found;
+    const decimals = Math.max(0, Math.min(6, -Math.floor(Math.log10(step) + 1e-9)));
+    const texts = found.map((tick) => tick.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
+    return found.map((tick, index) => [tick, texts[index]]);
   };
   const path = (points) => {
     let text = "", open = false;
@@ -64,13 +66,13 @@
     const pad = (ys[1] - ys[0]) * 0.05 || 0.5, low = ys[0] - pad, high = ys[1] + pad;
     const x = (value) => left + ((value - xs[0]) / (xs[1] - xs[0] || 1)) * (width - left - right);
     const y = (value) => top + ((high - value) / (high - low)) * (height - top - bottom);
-    for (const tick of ticks(low, high, 4)) {
+    for (const [tick, text] of ticks(low, high, 4)) {
       make("line", { class: "plan-grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }, svg);
-      make("text", { class: "plan-tick", x: left - 5, y: y(tick) + 3.5, "text-anchor": "end" }, svg, show(tick));
+      make("text", { class: "plan-tick", x: left - 5, y: y(tick) + 3.5, "text-anchor": "end" }, svg, text);
     }
-    for (const tick of xTicks || ticks(xs[0], xs[1], 6)) {
-      const anchor = x(tick) > width - right - 12 && show(tick, 4).length > 2 ? "end" : "middle";
-      make("text", { class: "plan-tick", x: anchor === "end" ? width - 1 : x(tick), y: height - bottom + 14, "text-anchor": anchor }, svg, show(tick, 4));
+    for (const [tick, text] of xTicks || ticks(xs[0], xs[1], 6)) {
+      const anchor = x(tick) > width - right - 12 && text.length > 2 ? "end" : "middle";
+      make("text", { class: "plan-tick", x: anchor === "end" ? width - 1 : x(tick), y: height - bottom + 14, "text-anchor": anchor }, svg, text);
     }
     if (xLabel) make("text", { class: "plan-tick", x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, svg, xLabel);
     return { svg, x, y, left, right: width - right, top, bottom: height - bottom, width, height };
@@ -157,13 +159,14 @@
       for (let ahead = 0; ahead < count; ahead++) { all.push(read(mine.planned, 0, ahead)); if (mine.carried) all.push(read(mine.carried, 0, ahead)); }
       const finite = all.filter(Number.isFinite), width = 380, height = 230;
       const xs = [-before, Math.max(first + count - 1, 1)], xTicks = [];
-      for (let tick = xs[0]; tick <= xs[1]; tick++) xTicks.push(tick);
+      for (let tick = xs[0]; tick <= xs[1]; tick++) xTicks.push([tick, String(tick)]);
       const axes = frame(holder, kind.names[entry], xs, [Math.min(...finite), Math.max(...finite)], width, height, xTicks, "steps from the decision");
       const { svg, x, y } = axes, current = isState ? real(now) : NaN;
       const line = (array, row) => {
         const points = isState ? [[x(0), y(current)]] : [];
         for (let ahead = 0; ahead < count; ahead++) points.push([x(first + ahead), y(read(array, row, ahead))]);
-        return points;
+        if (points.length > 1 || isState) return points;
+        return points.flatMap(([px, py]) => [[px - 6, py], [px + 6, py]]); // a single action: a dash
       };
       const area = (lower, upper) => {
         const above = line(mine.bands, upper), below = line(mine.bands, lower).reverse();
@@ -228,7 +231,7 @@
       const ahead = moment.error.length, lines = [["plan-happened", moment.error], ["plan-carried", moment.carriedError]].filter(([, numbers]) => numbers);
       const finite = lines.flatMap(([, numbers]) => numbers).filter((value) => value !== null);
       if (finite.length) {
-        const xTicks = [...Array(ahead).keys()].map((index) => index + 1);
+        const xTicks = [...Array(ahead).keys()].map((index) => [index + 1, String(index + 1)]);
         const errors = frame(holder, "prediction error of the chosen sequence", [1, Math.max(ahead, 2)], [0, Math.max(...finite)], 380, 230, xTicks, "steps from the decision");
         for (const [style, numbers] of lines) {
           const points = numbers.map((value, index) => [errors.x(index + 1), value === null ? NaN : errors.y(value)]);
@@ -249,7 +252,7 @@
       add(moment.chosen >= 0 ? "probability of the candidate drawn" : "largest probability", show(moment.chosenProbability ?? moment.largestProbability));
       add("effective number of candidates", `${show(moment.effective)} of ${data.candidates}`);
       add("error 1 step ahead (std)", show(moment.error[0] ?? null));
-      if (carried) add(`error ${carried.length} ahead: replanned, carried out`, `${show(moment.error.at(-1) ?? null)} · ${show(carried.at(-1) ?? null)}`);
+      if (carried && carried.length > 1) add(`error ${carried.length} ahead: replanned, carried out`, `${show(moment.error.at(-1) ?? null)} · ${show(carried.at(-1) ?? null)}`);
     };
 
     const drawKeys = () => {
