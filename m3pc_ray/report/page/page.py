@@ -89,7 +89,7 @@ def document(title: str, subtitle: str, sections: Sequence[Section]) -> str:
             f"<footer>Made on {made} by m3pc_ray {__version__}. Charts: uPlot, MIT license. Hover or tap a chart for "
             "values; drag across one to zoom, double-click to zoom out; click a name to hide its line.</footer>",
             f"<!-- uPlot\n{asset('uPlot.LICENSE')}\n-->",
-            *(f"<script>\n{script}\n</script>" for script in scripts),
+            *(f'<script>"use strict";\n{script}\n</script>' for script in scripts),
             "</body>",
             "</html>",
             "",

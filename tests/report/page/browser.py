@@ -87,7 +87,8 @@ def look(opened: Any, path: Path, screen: str = "desktop", *, dark: bool = False
         own = path.resolve().as_uri()
         page.on("request", lambda request: _note(seen, request.url, own))
         page.goto(own, wait_until="load")
-        page.wait_for_timeout(300)  # frames in which charts draw, and whatever a page asks for late
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        page.wait_for_timeout(200)  # whatever a page asks for late
         measured = page.evaluate(MEASURE, SMALLEST_TEXT)
         for chart in measured["charts"]:
             name, copies = chart["name"], sum(known.startswith(chart["name"]) for known in seen.charts)
