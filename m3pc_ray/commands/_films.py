@@ -48,6 +48,14 @@ def choose_style(asked: str, environment_id: str, time_limit: int) -> tuple[str,
         return "none", f"there are no films: {error}"
     finally:
         environment.close()
+    return drawing_style(asked)
+
+
+def drawing_style(asked: str) -> tuple[str, str]:
+    """`rendered` or `stick`, whichever `auto` stands for here, and what to tell the user about it (empty: nothing).
+
+    Raises UserError where `rendered` was asked for and nothing draws.
+    """
     if asked == "rendered":
         required_backend()
     if asked != "auto":
@@ -71,7 +79,7 @@ def write_film(
     chosen, per_second = frame_steps(steps, seconds_per_step(environment), slow_motion=slow_motion)
     positions = positions_of(environment, episode.reached, episode.forward)
     captions = [_caption(step, dimension, episode.wanted[step, key], episode.reached[step, key]) for step in chosen]
-    frames = list(_frames(environment, positions[chosen], captions, style))
+    frames = list(draw_frames(environment, positions[chosen], captions, style))
     write_animation(frames, path, per_second)
     write_picture(film_strip(frames, min(STRIP_FRAMES, len(frames))), path.with_suffix(".png"))
 
@@ -94,16 +102,22 @@ def write_preview(
     chosen, per_second = frame_steps(len(shown), seconds_per_step(environment), slow_motion=slow_motion)
     positions = positions_of(environment, states, forward=0.0)[shown[chosen]]
     captions = [f"{source}: waypoint {index + 1} of {len(steps)}, step {steps[index]}" for index in shown[chosen]]
-    frames = list(_frames(environment, positions, captions, style))
+    frames = list(draw_frames(environment, positions, captions, style))
     write_animation(frames, path, per_second)
     write_picture(film_strip(frames, min(STRIP_FRAMES, len(frames))), path.with_suffix(".png"))
 
 
-def _frames(
-    environment: gymnasium.Env[Any, Any], positions: npt.NDArray[np.float64], captions: Sequence[str], style: str
+def draw_frames(
+    environment: gymnasium.Env[Any, Any],
+    positions: npt.NDArray[np.float64],
+    captions: Sequence[str],
+    style: str,
+    width: int = _WIDTH,
+    height: int = _HEIGHT,
 ) -> Iterator[Frame]:
+    """A frame for each of the positions (frames, nq), with its caption above it, `rendered` or as `stick` figures."""
     if style == "rendered":
-        frames = render_positions(environment, positions, width=_WIDTH, height=_HEIGHT)
+        frames = render_positions(environment, positions, width=width, height=height)
         return with_captions(frames, captions)
     body = capsules(environment, positions)
     return draw_stick_figures(
@@ -112,8 +126,8 @@ def _frames(
         limbs=body.limbs,
         ground=body.ground,
         captions=captions,
-        width=_WIDTH,
-        height=_HEIGHT,
+        width=width,
+        height=height,
     )
 
 

@@ -13,6 +13,11 @@ from m3pc_ray.errors import UserError
 SimulatorState = npt.NDArray[np.float64]
 
 
+def has_state(environment: gymnasium.Env[Any, Any]) -> bool:
+    """Whether the environment is simulated by MuJoCo, so that its state can be saved and restored."""
+    return all(hasattr(environment.unwrapped, name) for name in ("model", "data", "_get_obs"))
+
+
 def save_state(environment: gymnasium.Env[Any, Any]) -> SimulatorState:
     """The full integration state: positions, velocities, time, controls and the solver's warm start.
 
@@ -43,8 +48,8 @@ def restore_state(environment: gymnasium.Env[Any, Any], state: SimulatorState) -
 
 
 def _model_and_data(environment: gymnasium.Env[Any, Any]) -> tuple[Any, Any]:
-    base = environment.unwrapped
-    if not (hasattr(base, "model") and hasattr(base, "data") and hasattr(base, "_get_obs")):
+    base: Any = environment.unwrapped
+    if not has_state(environment):
         name = environment.spec.id if environment.spec is not None else type(base).__name__
         raise UserError(f"environment {name} is not simulated by MuJoCo; its state cannot be saved and restored")
     return base.model, base.data

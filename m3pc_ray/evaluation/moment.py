@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from m3pc_ray.agent import Agent
-from m3pc_ray.environments.actions import to_environment_range
 from m3pc_ray.environments.make import EnvironmentGroup
 from m3pc_ray.errors import UserError
+from m3pc_ray.evaluation.play import contexts_of, play_episode
 
 if TYPE_CHECKING:
     from m3pc_ray.planning.plan import PlanDetails
@@ -42,29 +42,16 @@ def record_moment(agent: Agent, *, timestep: int = 100, seed: int = 1000) -> Mom
     if agent.guide == "none":
         raise UserError("planner none considers no candidates; use return or critic")
     ahead = agent.planner.segment_length
-    agent.reset()
-    contexts, observations, actions = [], [], []
     with EnvironmentGroup(agent.environment_id, 1, time_limit=agent.time_limit) as group:
-        observation = group.reset(0, seed=seed)
-        observations.append(observation)
-        for step in range(timestep + ahead):
-            plan = agent.plan(observation[np.newaxis], step == 0, streams=[seed])
-            contexts.append(agent.context())
-            actions.append(plan.actions[0])
-            transitions = group.step(to_environment_range(plan.actions, agent.action_low, agent.action_high))
-            observation = transitions.observations[0]
-            observations.append(observation)
-            if transitions.done[0]:
-                break
-    agent.reset()
-    at = timestep if timestep < len(actions) - 1 else len(actions) // 2
-    details = agent.planner.plan(contexts[at], guide=agent.guide, details=True).details
+        episode = play_episode(agent, group, seed, after=lambda steps, _: steps == timestep + ahead)
+    at = timestep if timestep < len(episode) - 1 else len(episode) // 2
+    context = contexts_of(agent, episode).select([at])
+    details = agent.planner.plan(context, guide=agent.guide, details=True).details
     assert details is not None
-    position = int(contexts[at].positions[0])
     return Moment(
         timestep=at,
-        past=contexts[at].observations[0, : position + 1],
-        future=np.stack(observations[at + 1 : at + ahead]),
-        action=actions[at],
+        past=context.observations[0, : int(context.positions[0]) + 1],
+        future=episode.observations[at + 1 : at + ahead],
+        action=episode.actions[at],
         details=details,
     )

@@ -22,6 +22,8 @@ class PlanDetails:
         terminal_values: (B, N, h); [..., n] is g_{t+n}, or min(Q1, Q2)(s_{t+n}, a_{t+n}).
         effective_sample_size: (B,), 1 / sum P².
         chosen: (B,), index of the sampled candidate; -1 where the first actions were averaged.
+        planned: (B, 1, H, action_dim), the sequence chosen: the sampled candidate, or the average of all steps as
+            `planner.average` makes it of the first. [..., 0, :] is the action played; the others are planned anew.
     """
 
     candidates: NDArray[np.float32]
@@ -32,6 +34,7 @@ class PlanDetails:
     terminal_values: NDArray[np.float32]
     effective_sample_size: NDArray[np.float32]
     chosen: NDArray[np.int64]
+    planned: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

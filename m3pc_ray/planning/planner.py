@@ -15,9 +15,9 @@ from torch import Tensor
 from m3pc_ray.config import Guide, PlannerConfig
 from m3pc_ray.critic.iql import IQLCritic
 from m3pc_ray.errors import UserError
-from m3pc_ray.model.distribution import SquashedGaussian
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.model.precision import resolve_precision
+from m3pc_ray.planning.average import average_actions
 from m3pc_ray.planning.batch_shapes import padded
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.engine import FastInference
@@ -189,12 +189,16 @@ class ForwardPlanner:
             actions = first_actions[torch.arange(len(chosen), device=self.device), chosen]
         else:
             chosen = torch.full((len(context),), -1)
-            actions = self._average(
-                distribution.map(lambda tensor: tensor[:, 0]), noise[:, :, 0], first_actions, probabilities
-            )
+            first = distribution.map(lambda tensor: tensor[:, :1])
+            actions = average_actions(first, noise[:, :, :1], candidates[:, :, :1], probabilities, config.average)[:, 0]
         recorded = PlanRecord.of(_numpy(utilities), _numpy(chosen)) if record else None
         if not details:
             return Plan(_numpy(actions), record=recorded)
+        if sample:
+            planned = candidates[torch.arange(len(chosen), device=self.device), chosen]
+        else:
+            planned = average_actions(distribution, noise, candidates, probabilities, config.average)
+            planned[:, 0] = actions
         considered = PlanDetails(
             candidates=_numpy(candidates),
             utilities=_numpy(utilities),
@@ -204,22 +208,39 @@ class ForwardPlanner:
             terminal_values=_numpy(imagined.terminal_values),
             effective_sample_size=_numpy(effective_sample_size(probabilities).float()),
             chosen=_numpy(chosen),
+            planned=_numpy(planned.unsqueeze(1)),
         )
         return Plan(_numpy(actions), considered, recorded)
 
-    def _average(self, first: SquashedGaussian, noise: Tensor, candidates: Tensor, probabilities: Tensor) -> Tensor:
-        """Deterministic action (B, action_dim) from the first action's proposal; noise, candidates (B, N, dim).
+    @torch.inference_mode()
+    def foresee(
+        self, context: PlanningContext, actions: NDArray[np.float32], *, guide: Guide | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the model predicts for given actions, as Algorithm 1 does for its candidates, and what that is worth.
 
-        Around mode and mean the uniform average is taken out, a control variate: what the draw happened to be in all
-        candidates alike says nothing about which are better, and with xi 0 nothing of it is left.
+        Args:
+            context: B environments at the same position t of their windows.
+            actions: (B, K, T - t, action_dim) in (-1, 1), sequences t..T-1.
+            guide: `return` or `critic`; None: the configured one.
+
+        Returns:
+            States (B, K, T - t - 1, observation_dim) at t + 1.., raw units; utilities (B, K), eq. 3.
+
+        Raises:
+            UserError: the guide is `none`, or `critic` without one; positions differ, or actions do not fit them.
         """
-        weights = probabilities.to(noise.dtype).unsqueeze(-1)  # (B, N, 1)
-        excess = weights - 1.0 / noise.shape[1]
-        if self.config.average == "around_mode":
-            return first.sample((excess * noise).sum(1))
-        if self.config.average == "around_mean":
-            return (first.expectation() + (excess * candidates).sum(1)).clamp(-1.0, 1.0)
-        return (weights * candidates).sum(1)
+        guide = self._guide_or_error(self.config.guide if guide is None else guide)
+        t = int(context.positions[0])
+        expected = (len(context), self.segment_length - t, self._units.action_dim)
+        if guide == "none" or (context.positions != t).any() or (*actions.shape[:1], *actions.shape[2:]) != expected:
+            raise UserError(
+                f"planner {guide} cannot foresee actions of shape {actions.shape} at positions {context.positions}"
+            )
+        steps = self.segment_length - t
+        candidates, horizon = self._tensor(actions), min(self.config.horizon or steps, steps)
+        imagined = self._imagine(self._window(context, t), context, candidates, horizon, guide, True)
+        worth = utility(imagined.rewards, imagined.terminal_values, self.discount, self.config.td_lambda)
+        return _numpy(self._units.denormalise("states", imagined.states)), _numpy(worth)
 
     def _imagine(
         self,
@@ -258,7 +279,7 @@ class ForwardPlanner:
             current = (
                 states[:, :, :1]
                 if reconstructed
-                else window.states[:, None, -1:].expand(-1, config.num_candidates, -1, -1)
+                else window.states[:, None, -1:].expand(-1, candidates.shape[1], -1, -1)
             )
             visited = torch.cat([current, later_states[:, :, : horizon - 1]], dim=2)  # s_t..s_{t+h-1}
             assert self._scorer is not None

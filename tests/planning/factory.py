@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
-from m3pc_ray.config import CriticConfig, ModelConfig
+from m3pc_ray.config import CriticConfig, ModelConfig, PlannerConfig
 from m3pc_ray.critic.iql import IQLCritic
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.planning.context import PlanningContext
+from m3pc_ray.planning.planner import ForwardPlanner
 from m3pc_ray.planning.prompts import ReturnPrompt
 from m3pc_ray.trajectories.statistics import Statistics
 
 OBSERVATION_DIM, ACTION_DIM, TIME_LIMIT = 5, 2, 40
+DISCOUNT = 0.95
 
 
 def fresh_seed() -> int:
@@ -86,3 +90,19 @@ def make_context(
         context.observations[row, position + 1 :] = 0.0
         context.actions[row, position:] = 0.0
     return context
+
+
+def make_planner(seed: int, scale: str = "average", model_sizes: dict[str, int] | None = None, **settings: Any):
+    model = make_model(seed, **(model_sizes or {}))
+    units = {"utility_unit_return": 0.4, "utility_unit_critic": 2.5}
+    config = PlannerConfig(**{"precision": "float32", "num_candidates": 6, **units, **settings})
+    return ForwardPlanner(model, make_critic(seed, model), config, DISCOUNT, make_prompt(seed, scale)), model
+
+
+def assert_near(ours: np.ndarray, expected: np.ndarray, message: str, tolerance: float = 2e-5) -> None:
+    """Equal within `tolerance` of the scale, at least 1; NaN only where NaN is expected."""
+    assert ours.shape == expected.shape, message
+    assert (np.isnan(ours) == np.isnan(expected)).all(), message
+    ours, expected = np.nan_to_num(ours), np.nan_to_num(expected)
+    scale = max(1.0, np.abs(expected).max(initial=0.0))
+    assert np.abs(ours - expected).max(initial=0.0) < tolerance * scale, message
