@@ -63,6 +63,7 @@ def online(path: Path, seed: int = 0, *, steps: int = 2000, scored: bool = True,
             mean = height + 10 * step / steps + seed
             values |= _earned(planner, "return", 30 * mean, 30) | {f"{planner}/episodes": 10}
             values |= _earned(planner, "score", mean, 1) if scored else {}
+            values |= {"critic/num_candidates": 64, "critic/horizon": 4, "critic/td_lambda": 0.6}
             scores[planner] = mean
         evaluations.log(step, values)
     run.write_summary({"status": "finished", "environment_steps": steps, "btm_updates": steps // 5})

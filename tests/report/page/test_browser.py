@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from m3pc_ray.agent import Agent
 from m3pc_ray.cli import main
+from m3pc_ray.evaluation.record_plans import Kept, record_plans
 from m3pc_ray.report.page.charts import Chart, Charts, Drawn
 from m3pc_ray.report.page.page import POLICY, document
 from m3pc_ray.report.page.section import Section
 from tests.report.page.browser import WIDTHS, Seen, browser, chromium, look
 from tests.report.page.made_up import online, played, pretrained
+from tests.tiny_run import make_tiny_run
 from tests.tune.result_tables import lambda_sweep, write
 
 pytest.importorskip("playwright", reason="the Playwright package is not installed; `make setup` installs it")
@@ -41,6 +44,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     runs["pretrained"] = pretrained(folder / "pretrained")
     played(runs["pretrained"])
     sweep = write(folder / "lambda", lambda_sweep())
+    agent = Agent.load(make_tiny_run(folder / "tiny").path, planner="critic")
+    record_plans(agent, runs["online-64-0"].path / "plans/critic-3.npz", 3, Kept(every=4), deterministic=True, about={})
     asked = {
         "one": [runs["online-16-0"].path],
         "all": [*(run.path for run in runs.values()), sweep],
@@ -54,8 +59,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", ["one", "all"])
 def test_a_page_is_good(opened: Any, pages: dict[str, Path], name: str, screen: str) -> None:
     seen = look(opened, pages[name], screen, dark=screen == "phone")
-    assert seen.problems(pages[name].read_text(encoding="utf-8").count("<figure class=")) == []
-    assert len(seen.charts) >= 15
+    written = pages[name].read_text(encoding="utf-8").count('<figure class="chart" data-from=')
+    of_plans = sum(title.startswith("plans: ") for title, _ in seen.charts)  # these are made by their script
+    assert seen.problems(written + of_plans) == []
+    assert written >= 15
+    assert of_plans >= 5 if name == "all" else of_plans == 0
 
 
 def test_values_appear_under_the_pointer(opened: Any, pages: dict[str, Path]) -> None:
@@ -72,6 +80,18 @@ def test_values_appear_under_the_pointer(opened: Any, pages: dict[str, Path]) ->
     legend.locator(".u-series th", has_text="M³PC-Q").click()
     page.wait_for_timeout(100)
     assert page.evaluate("document.querySelectorAll('figure.chart canvas')[0].toDataURL()") != before
+    page.close()
+
+
+def test_another_moment_of_the_episode_is_drawn(opened: Any, pages: dict[str, Path]) -> None:
+    page = opened.new_page(viewport={"width": 390, "height": 844})
+    page.goto(pages["all"].as_uri())
+    shown = "document.querySelector('.plan-view .plan-now').textContent"
+    drawn = "document.querySelector('.plan-view .plan-state-panels').innerHTML"
+    before = page.evaluate(shown), page.evaluate(drawn)
+    page.locator(".plan-view .plan-next").click()
+    page.wait_for_function(f"(before) => {shown} !== before", arg=before[0])
+    assert page.evaluate(drawn) != before[1]
     page.close()
 
 
@@ -116,8 +136,8 @@ def test_the_checker_finds_nothing_on_a_good_page(tmp_path: Path, opened: Any) -
         ({"script": 'fetch("http://127.0.0.1:9/b").catch(() => 0);', "policy": False}, "request: http://127.0.0.1:9/b"),
         ({"html": '<img src="other.png">', "policy": False}, "request: file://"),
         ({"html": '<img src="http://127.0.0.1:9/a.png">'}, "console: "),  # refused by the page's own policy
-        ({"values": [None, None]}, "empty chart: Chart"),
-        ({"html": f"{DRAWING}</svg></figure>"}, "empty chart: Drawing"),
+        ({"values": [None, None]}, "empty chart: test: Chart"),
+        ({"html": f"{DRAWING}</svg></figure>"}, "empty chart: test: Drawing"),
         ({"html": '<p style="font-size: 9px">tiny</p>'}, "small text: 9 px: tiny"),
         ({"html": '<div style="width: 900px">wide</div>'}, "wider than the screen by"),
         ({"html": f'{DRAWING}<path d="M0 0L9 9"/></svg></figure>'}, "2 charts instead of 1"),

@@ -56,6 +56,7 @@ def test_results_of_one_seed_are_over_its_episodes(tmp_path: Path) -> None:
     critic = results(group, "score")[1]
     assert (critic.score.mean, critic.score.low, critic.score.high) == pytest.approx((90.0, 89.0, 92.0))
     assert critic.over == "10 episodes of one seed"
+    assert critic.settings == "N 64, h 4, λ 0.6"
 
 
 def test_without_reference_scores_returns_count(tmp_path: Path) -> None:
