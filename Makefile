@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := m3pc_ray actors tune tests benchmarks configs setup.py
 
-.PHONY: setup demo test test-all test-faults format lint type build
+.PHONY: setup demo browser test test-all test-faults format lint type build
 .DEFAULT_GOAL := setup
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -35,6 +35,15 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks
+
+# Debian's Chromium, for the tests that open the report page; where it cannot be installed these are skipped.
+browser:
+	@if command -v chromium || command -v chromium-browser; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "make: no Chromium, and only root with apt-get can install it here: tests of the report page are skipped" >&2; \
+		exit 0; \
+	fi; \
+	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium
 
 test: lint type
 	$(BIN)/pytest -m "not slow and not gpu"

@@ -72,6 +72,7 @@ def test_the_wheel_carries_packages_configurations_and_data(tmp_path):
         assert f"m3pc_ray/benchmarks/{path.relative_to(ROOT / 'benchmarks')}" in names
     data = {str(path.relative_to(ROOT)) for path in (ROOT / "m3pc_ray" / "data").rglob("*") if path.is_file()}
     assert data <= names
-    page_parts = {str(path.relative_to(ROOT)) for path in (ROOT / "m3pc_ray/report/plans").iterdir() if path.is_file()}
-    assert page_parts <= names
+    report = (path for path in (ROOT / "m3pc_ray/report").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    page_parts = {str(path.relative_to(ROOT)) for path in report}
+    assert {"m3pc_ray/report/page/assets/uPlot.LICENSE", "m3pc_ray/report/plans/plans.js"} <= page_parts <= names
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"m3pc_ray", "actors", "tune"}

@@ -42,6 +42,8 @@ class Result:
     """Of each run's evaluation, without repetition."""
     steps: tuple[int, ...]
     """Environment steps of the evaluations, without repetition."""
+    settings: str
+    """Of the planner, such as `N 64, h 4, λ 0.6`; empty for a single mask."""
 
     @property
     def over(self) -> str:
@@ -96,6 +98,7 @@ def results(group: Group, measure: Measure) -> list[Result]:
                 runs=len(rows),
                 episodes=tuple(sorted({int(row[f"{planner}/episodes"]) for row in last})),
                 steps=tuple(sorted({int(row["step"]) for row in last})),
+                settings=_settings(last[0], planner),
             )
         )
     return found
@@ -114,6 +117,11 @@ def learning_curve(group: Group, planner: str, measure: Measure) -> Curve | None
     steps, values = series[0]
     low, high = (end if len(end) == len(values) else None for end in ends)
     return Curve(steps, values, low, high, ()) if low is not None and high is not None else combine(series)
+
+
+def _settings(row: dict[str, Any], planner: str) -> str:
+    named = (("N", "num_candidates"), ("h", "horizon"), ("λ", "td_lambda"))
+    return ", ".join(f"{letter} {row[key]:g}" for letter, name in named if (key := f"{planner}/{name}") in row)
 
 
 def _with(rows: Sequence[dict[str, Any]], planner: str) -> list[dict[str, Any]]:

@@ -79,7 +79,7 @@ def windows_of(explored: Explored, windows: int) -> list[tuple[float, float, Flo
 
 def _histograms(group: Group, explored: Explored, edges: FloatArray, windows: int, colour: int) -> list[Chart]:
     counted = [
-        (*bounds, np.histogram(returns, edges)[0], returns) for *bounds, returns in windows_of(explored, windows)
+        (low, high, np.histogram(returns, edges)[0], returns) for low, high, returns in windows_of(explored, windows)
     ]
     highest = max(int(counts.max()) for _, _, counts, _ in counted)
     charts = []

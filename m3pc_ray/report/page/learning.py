@@ -81,6 +81,8 @@ def _reading(groups: Sequence[Group]) -> str:
         f"Thick lines are means over {number} seeds, thin ones single seeds. Bands of evaluations are 95 % bootstrap "
         "intervals over seeds, of exploration from the lowest to the highest seed."
     )
+    if counts[0] == 1:
+        text += " Where there is one seed, bands are over its episodes."
     if counts[0] < FEW_SEEDS:
         text += " Intervals over so few seeds are narrower than they should be."
     return text

@@ -15,6 +15,7 @@ from m3pc_ray.report.page.exploration import exploration_section
 from m3pc_ray.report.page.learning import learning_section
 from m3pc_ray.report.page.making import commands_section, configuration_section
 from m3pc_ray.report.page.panels import losses_section, operation_section
+from m3pc_ray.report.page.plans import plan_sections
 from m3pc_ray.report.page.runs import Group
 from m3pc_ray.report.page.section import Section
 from m3pc_ray.report.page.summary import summary_section
@@ -30,7 +31,7 @@ SECTIONS: tuple[Callable[[Sequence[Group]], Section | None], ...] = (
     losses_section,
     operation_section,
 )
-"""In their order on the page, before sweeps and how the runs were made; None where the runs have nothing to show."""
+"""In their order on the page, before plans and how the runs were made; None where the runs have nothing to show."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def render(contents: Contents) -> str:
     groups = contents.groups
     sections = [section for build in SECTIONS if groups and (section := build(groups)) is not None]
     sections[1:1] = [sweep_section(sweep) for sweep in contents.sweeps]
+    sections += plan_sections(groups)
     if groups:
         sections.append(configuration_section(groups))
     sections.append(commands_section(groups, contents.sweep_commands, contents.command))
@@ -89,7 +91,7 @@ def document(title: str, subtitle: str, sections: Sequence[Section]) -> str:
             f"<footer>Made on {made} by m3pc_ray {__version__}. Charts: uPlot, MIT license. Hover or tap a chart for "
             "values; drag across one to zoom, double-click to zoom out; click a name to hide its line.</footer>",
             f"<!-- uPlot\n{asset('uPlot.LICENSE')}\n-->",
-            *(f"<script>\n{script}\n</script>" for script in scripts),
+            *(f'<script>"use strict";\n{script}\n</script>' for script in scripts),
             "</body>",
             "</html>",
             "",

@@ -225,13 +225,14 @@ OPERATION = (
 
 def losses_section(groups: Sequence[Group]) -> Section | None:
     """Held-out errors by mask, and the losses of training and finetuning."""
-    return _section(
-        "Losses by mask",
-        "The masks: RCBC return-conditioned, BC plain behaviour cloning, ID inverse dynamics, GOAL towards a goal, FD "
-        "forward dynamics, RP reward prediction, PI path inpainting.",
-        LOSSES,
-        groups,
-    )
+    if any(run.metrics.names("btm") for group in groups for run in group.runs):
+        reading = (
+            "The masks: RCBC return-conditioned, BC plain behaviour cloning, ID inverse dynamics, GOAL towards a goal, "
+            "FD forward dynamics, RP reward prediction, PI path inpainting."
+        )
+    else:
+        reading = "Pretraining measures errors by mask: name the pretrained run too, and they are here."
+    return _section("Losses by mask", reading, LOSSES, groups)
 
 
 def operation_section(groups: Sequence[Group]) -> Section | None:

@@ -91,7 +91,7 @@ def _scores(groups: Sequence[Group], measure: Measure) -> str:
             rows.append(
                 {
                     "Runs": Cell(group.label, f"{run.environment}, {group.seeds}"),
-                    "Planner": Cell(LABELS[result.planner]),
+                    "Planner": Cell(LABELS[result.planner], result.settings),
                     "Normalised score": _cell(result.score, 1),
                     "Raw return": _cell(result.returns, 0),
                     "Before finetuning": Cell(f"{result.start.mean:,.1f}" if result.start else ""),

@@ -34,8 +34,8 @@ class Seen:
     """Errors and warnings, and exceptions that nobody caught."""
     requests: list[str] = field(default_factory=list)
     """Addresses beyond the file itself and `data:`."""
-    charts: dict[str, int] = field(default_factory=dict)
-    """Drawn marks by title: pixels of the series' colours, or SVG shapes."""
+    charts: list[tuple[str, int]] = field(default_factory=list)
+    """(section: title, drawn marks), such as `losses-by-mask: Critic`: pixels of the series' colours, or SVG shapes."""
     small_text: list[str] = field(default_factory=list)
     overflow: int = 0
     """Pixels by which the page is wider than the screen."""
@@ -44,7 +44,7 @@ class Seen:
         """Everything that is wrong, in words; nothing on a good page."""
         found = [f"console: {line}" for line in self.console]
         found += [f"request: {address}" for address in self.requests]
-        found += [f"empty chart: {name}" for name, marks in self.charts.items() if not marks]
+        found += [f"empty chart: {name}" for name, marks in self.charts if not marks]
         found += [f"small text: {text}" for text in self.small_text]
         if self.overflow > 0:
             found.append(f"wider than the screen by {self.overflow} px")
@@ -87,11 +87,10 @@ def look(opened: Any, path: Path, screen: str = "desktop", *, dark: bool = False
         own = path.resolve().as_uri()
         page.on("request", lambda request: _note(seen, request.url, own))
         page.goto(own, wait_until="load")
-        page.wait_for_timeout(300)  # frames in which charts draw, and whatever a page asks for late
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        page.wait_for_timeout(200)  # whatever a page asks for late
         measured = page.evaluate(MEASURE, SMALLEST_TEXT)
-        for chart in measured["charts"]:
-            name, copies = chart["name"], sum(known.startswith(chart["name"]) for known in seen.charts)
-            seen.charts[f"{name} ({copies + 1})" if name in seen.charts else name] = chart["marks"]
+        seen.charts = [(chart["name"], chart["marks"]) for chart in measured["charts"]]
         seen.small_text, seen.overflow = measured["small"], measured["width"] - measured["room"]
         if picture is not None:
             page.screenshot(path=str(picture), full_page=True)

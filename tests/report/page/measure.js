@@ -29,7 +29,7 @@
     }).length;
   const total = (elements, count) => [...elements].reduce((sum, element) => sum + count(element), 0);
   const charts = [...document.querySelectorAll("figure.chart")].map((figure) => ({
-    name: figure.querySelector("h3")?.textContent ?? "untitled",
+    name: `${figure.closest("section").id}: ${figure.querySelector("h3")?.textContent ?? "untitled"}`,
     marks: total(figure.querySelectorAll("canvas"), pixels) + total(figure.querySelectorAll("svg"), shapes),
   }));
 
