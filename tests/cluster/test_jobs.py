@@ -27,7 +27,7 @@ def finetune(source: RunFolder, out: Path, *options: str) -> list[str]:
 
 def evaluations(run: RunFolder) -> list[dict]:
     """What the run measured of itself, but for when and how fast."""
-    times = ("time", "seconds", "decisions_per_s")
+    times = ("time", "seconds", "decisions_per_s", "planning_cpu_ms")
     return [
         {name: value for name, value in row.items() if name.rpartition("/")[2] not in times}
         for row in read_metrics(run, "evaluation")

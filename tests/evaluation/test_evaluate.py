@@ -19,7 +19,7 @@ from m3pc_ray.evaluation.statistics import bootstrap_interval, describe
 from m3pc_ray.planning.plan import Plan
 from tests.tiny_run import make_tiny_run
 
-TIMING = ("seconds", "decisions_per_s")
+TIMING = ("seconds", "decisions_per_s", "planning_cpu_ms")
 
 
 @pytest.fixture(scope="module")
