@@ -12,7 +12,8 @@ from m3pc_ray.errors import UserError
 
 @dataclass(frozen=True)
 class SacSettings:
-    """Defaults are plain SAC with the values of Haarnoja et al. (2018, arXiv 1812.05905); `rlpd` gives RLPD's."""
+    """Defaults are plain SAC with the networks, rates and batches of Haarnoja et al. (2018, arXiv 1812.05905); `rlpd`
+    gives RLPD's."""
 
     update: Literal["sac", "rlpd"] = "sac"
     """`sac`: the library's own update, in which every gradient step moves critics, actor and entropy weight, and both
