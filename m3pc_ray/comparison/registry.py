@@ -83,19 +83,19 @@ METHODS: dict[str, Method] = {
             train="m3pc_ray.comparison.methods.m3pc:train",
             rows={"btm": "BTM, one mask", "m3pc-m": "M³PC-M", "m3pc-q": "M³PC-Q"},
             online_rows=("btm", "m3pc-q"),
-            budget={"btm": 4_000, "critic": 100_000},
+            budget={"btm": 2_000, "critic": 100_000},
             implementation="ours",
         ),
         Method(
             "td3+bc",
             train="m3pc_ray.comparison.methods.td3_bc:train",
             rows={"td3+bc": "TD3+BC"},
-            budget={"updates": 50_000},
+            budget={"updates": 110_000},
             implementation="ours",
         ),
         _rllib("bc", "BC", updates=20_000),
-        _rllib("iql", "IQL", updates=20_000),
-        _rllib("cql", "CQL", updates=20_000),
+        _rllib("iql", "IQL", updates=10_000),
+        _rllib("cql", "CQL", updates=1_000),
     )
 }
 """By name; the order is the table's."""
