@@ -5,7 +5,7 @@ learner.safetensors while it is not done, then policy.safetensors.
 
 The networks, losses, optimizers and targets are RLlib's: its Learner is built from its algorithm's configuration and
 updated as its algorithms do. Only what feeds it differs: batches are drawn from arrays in memory, where
-`Algorithm.train` streams the same rows through Ray Data (docs/comparison.md). So no Ray cluster is needed.
+`Algorithm.train` streams the same rows through Ray Data. So no Ray cluster is needed.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def _report(folder: ComparisonFolder, console: Console, json: str | None) -> int
     for table in comparison_tables(rows, console.width):
         console.print(table)
     if quoted:
-        console.print(quoted_table(quoted, datasets))
+        console.print(quoted_table(quoted))
     console.print(caption(settings, rows, bool(quoted)), highlight=False, markup=False)
     folder.write_table(cells)
     write_rows(folder.path / "comparison.json", rows, quoted=quoted, settings=settings)

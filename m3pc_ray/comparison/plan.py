@@ -6,7 +6,9 @@ Data sets, seeds and methods may be added to a folder at any time; what all cell
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,14 @@ from m3pc_ray.comparison.registry import METHODS, Method, chosen_methods
 from m3pc_ray.config import EvaluationConfig
 from m3pc_ray.environments.make import make_environment
 from m3pc_ray.errors import UserError
-from m3pc_ray.training.run_folder import lock_file, write_atomically
+from m3pc_ray.training.run_folder import Locked, lock_file, write_atomically
 from m3pc_ray.trajectories.episodes import Trajectories
 from m3pc_ray.trajectories.resolve import absolute, load
 
 FIRST_SEED = 51_000
 """Seed of the first evaluation episode: no setting of the product was chosen on episodes from here on."""
+LOCK_SECONDS = 30.0
+"""How long another process may take to write the settings."""
 DEFAULTS: dict[str, Any] = {"episodes": 10, "online_steps": 0, "evaluate_every": 5_000, "threads": 1}
 
 
@@ -56,7 +60,7 @@ class Plan:
     settings: Mapping[str, Any]
 
     def trainings(self) -> list[Training]:
-        """Every method on every data set with every seed; the cheapest rows of the table are not made first."""
+        """Every method on every data set with every seed: a data set is finished before the next one begins."""
         return [
             Training(self, dataset, method, seed)
             for dataset in self.datasets
@@ -108,9 +112,22 @@ def make_plan(folder: ComparisonFolder, given: Given) -> Plan:
         UserError: unknown methods, something a method needs is not installed, data sets that cannot be read, values
             out of their range, or a folder that was made with other values of what all cells must have in common.
     """
+    chosen_methods(given.methods)  # before data is read, which may take longer
+    new = dict(map(_describe, given.data))
+    if len(new) < len(given.data):
+        raise UserError(f"--data: two of the data sets are called {' or '.join(new)}; rename one of the files")
+    _agree(folder, given, new)  # before anything is written
+    folder.make()
+    with _alone(folder):  # others may have added to it since
+        plan, kept = _agree(folder, given, new)
+        write_atomically(folder.settings_path, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
+    return plan
+
+
+def _agree(folder: ComparisonFolder, given: Given, new: Mapping[str, dict[str, Any]]) -> tuple[Plan, dict[str, Any]]:
+    """(the plan, the folder's settings with what is new in it)."""
     known = folder.settings()
-    names = given.methods or list(known.get("budgets", {})) or ["m3pc"]
-    methods = chosen_methods(names)
+    methods = chosen_methods(given.methods or list(known.get("budgets", {})) or ["m3pc"])
     for method in methods:
         method.check_installed()
     common = _common(folder, given, known)
@@ -118,12 +135,8 @@ def make_plan(folder: ComparisonFolder, given: Given) -> Plan:
     settings = known.get("settings", {}) if given.settings is None else dict(given.settings)
     if known and settings != known["settings"]:
         raise _differs(folder, "--config", settings, known["settings"])
-    if not given.data and not known:
+    if not new and not known:
         raise UserError("--data: name at least one data set to compare on")
-    new = dict(map(_describe, given.data))
-    if len(new) < len(given.data):
-        raise UserError(f"--data: two of the data sets are called {' or '.join(new)}; rename one of the files")
-    datasets = {**known.get("datasets", {}), **new}
     for name, facts in new.items():
         was = known.get("datasets", {}).get(name, facts)
         if was != facts:
@@ -131,6 +144,7 @@ def make_plan(folder: ComparisonFolder, given: Given) -> Plan:
                 f"--data {facts['reference']}: {folder.path} was made with other data called {name} "
                 f"({was['reference']}, {was['steps']:,} steps); rename one, or name another --out"
             )
+    datasets = {**known.get("datasets", {}), **new}
     seeds = list(given.seeds or known.get("seeds", []) or [0])
     points = evaluation_points(common["online_steps"], common["evaluate_every"])
     kept = {
@@ -144,10 +158,8 @@ def make_plan(folder: ComparisonFolder, given: Given) -> Plan:
         "datasets": datasets,
         "seeds": sorted({*known.get("seeds", []), *seeds}),
     }
-    _keep(folder, kept)
-    chosen = list(new) or list(datasets)
-    return Plan(
-        datasets={name: datasets[name]["reference"] for name in chosen},
+    plan = Plan(
+        datasets={name: datasets[name]["reference"] for name in list(new) or list(datasets)},
         methods=methods,
         seeds=seeds,
         budgets=budgets,
@@ -156,6 +168,25 @@ def make_plan(folder: ComparisonFolder, given: Given) -> Plan:
         threads=common["threads"],
         settings=settings,
     )
+    return plan, kept
+
+
+@contextmanager
+def _alone(folder: ComparisonFolder) -> Iterator[None]:
+    """Be the only process that changes the settings; waits for others, whom it takes a moment."""
+    until = time.monotonic() + LOCK_SECONDS
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(
+                    lock_file(folder.locks / "settings.lock", f"{folder.settings_path}: is being written")
+                )
+                break
+            except Locked:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+        yield
 
 
 def check_data(folder: ComparisonFolder, name: str, trajectories: Trajectories) -> None:
@@ -229,12 +260,6 @@ def _facts(trajectories: Trajectories) -> dict[str, Any]:
         "steps": trajectories.num_steps,
         "reward_sum": float(trajectories.rewards.sum(dtype="float64")),
     }
-
-
-def _keep(folder: ComparisonFolder, settings: Mapping[str, Any]) -> None:
-    folder.make()
-    with lock_file(folder.locks / "settings.lock", f"{folder.settings_path}: another process is starting on it"):
-        write_atomically(folder.settings_path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
 
 def as_json(values: Mapping[str, Any]) -> str:

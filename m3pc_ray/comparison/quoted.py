@@ -31,21 +31,20 @@ def task_of(dataset: str) -> str | None:
 
 
 def quoted_rows(datasets: Sequence[str]) -> list[Row]:
-    """An entry each that says something of these data sets: label, environment_steps, source, and scores by data set.
+    """An entry each that says something of these data sets' tasks: label, environment_steps, source, sum_of_six, and
+    scores by task, None where it gives none.
 
     Entries that give but a sum or a mean over the six data sets are there where any of the six is.
     """
-    tasks = {dataset: task for dataset in datasets if (task := task_of(dataset)) is not None}
-    if not tasks:
-        return []
+    tasks = list(dict.fromkeys(task for dataset in datasets if (task := task_of(dataset)) is not None))
     rows = []
-    for entry in quoted_scores()["entries"]:
-        scores = {dataset: entry["scores"].get(task) for dataset, task in tasks.items()}
+    for entry in quoted_scores()["entries"] if tasks else ():
+        scores = {task: entry["scores"].get(task) for task in tasks}
         if entry["scores"] and not any(score is not None for score in scores.values()):
             continue
-        six = entry.get("sum_of_six")
-        if six is None and "mean_of_six" in entry:
-            six = 6.0 * entry["mean_of_six"]
+        six, source = entry.get("sum_of_six"), entry["source"]
+        if six is None:
+            six, source = 6.0 * entry["mean_of_six"], f"{source}; sum: six times that"
         row = {"label": entry["label"], "environment_steps": entry["environment_steps"], "scores": scores}
-        rows.append({**row, "sum_of_six": six, "source": entry["source"]})
+        rows.append({**row, "sum_of_six": six, "source": source})
     return rows

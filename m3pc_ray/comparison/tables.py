@@ -84,28 +84,25 @@ def comparison_tables(rows: Sequence[Row], width: int) -> list[Table]:
     return tables
 
 
-def quoted_table(quoted: Sequence[Row], datasets: Sequence[str]) -> Table:
-    """What others have published on D4RL's data of the same names."""
+def quoted_table(quoted: Sequence[Row]) -> Table:
+    """What others have published on D4RL's data of the same tasks; the sources are in the Markdown."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title="quoted, on D4RL's own data", title_justify="left")
-    for number, name in enumerate(_quoted_head(datasets)):
-        table.add_column(name, justify="left" if number == 0 else "right")
-    for line in _quoted_lines(quoted, datasets):
-        table.add_row(*line[:-1])
+    for number, name in enumerate(_quoted_head(quoted)):
+        text = name.replace("-", "\n").replace(" ", "\n")
+        table.add_column(text, justify="left" if number == 0 else "right", no_wrap=number > 0)
+    for row in quoted:
+        table.add_row(row["label"], *_quoted_texts(row))
     return table
 
 
-def _quoted_head(datasets: Sequence[str]) -> list[str]:
-    return ["method", "online steps", *datasets, "sum of six"]
+def _quoted_head(quoted: Sequence[Row]) -> list[str]:
+    return ["method", "online steps", *quoted[0]["scores"], "sum of six"]
 
 
-def _quoted_lines(quoted: Sequence[Row], datasets: Sequence[str]) -> list[list[str]]:
-    lines = []
-    for row in quoted:
-        steps = f"{row['environment_steps']:,}" if row["environment_steps"] else "offline"
-        scores = [row["scores"].get(dataset) for dataset in datasets] + [row["sum_of_six"]]
-        texts = ["-" if score is None else f"{score:.1f}" for score in scores]
-        lines.append([f"{row['label']} (quoted)", steps, *texts, row["source"]])
-    return lines
+def _quoted_texts(row: Row) -> list[str]:
+    steps = f"{row['environment_steps']:,}" if row["environment_steps"] else "offline"
+    scores = [*row["scores"].values(), row["sum_of_six"]]
+    return [steps, *("-" if score is None else f"{score:.1f}" for score in scores)]
 
 
 def markdown(rows: Sequence[Row], quoted: Sequence[Row], settings: Mapping[str, Any], figure: str) -> str:
@@ -118,9 +115,9 @@ def markdown(rows: Sequence[Row], quoted: Sequence[Row], settings: Mapping[str, 
         lines += ["| " + " | ".join(_texts(row).values()) + " |" for row in block]
         parts.append("\n".join(lines))
     if quoted:
-        datasets = [dataset for dataset in blocks if dataset != SUM]
-        head = [*_quoted_head(datasets), "source"]
+        head = [*_quoted_head(quoted), "source"]
         lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 2) + "---|"]
-        lines += ["| " + " | ".join(line) + " |" for line in _quoted_lines(quoted, datasets)]
+        for row in quoted:
+            lines.append("| " + " | ".join([f"{row['label']} (quoted)", *_quoted_texts(row), row["source"]]) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, caption(settings, rows, bool(quoted)), f"![comparison]({figure})"]) + "\n"

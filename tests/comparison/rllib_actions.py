@@ -1,8 +1,8 @@
 """Run by test_rllib_methods.py in a process of its own: `python rllib_actions.py STORE OUT`.
 
 For each algorithm: a few updates, then an episode by RLlib's own environment runner, without exploration and through
-its whole connector pipeline, and actions sampled from RLlib's distribution with next to no noise; both beside those of the
-exported policy. Then the same updates again, cut in two by a checkpoint.
+its whole connector pipeline, and actions sampled from RLlib's distribution with next to no noise; both beside those of
+the exported policy. Then the same updates again, cut in two by a checkpoint.
 """
 
 from __future__ import annotations

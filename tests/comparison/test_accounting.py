@@ -7,8 +7,6 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from m3pc_ray.comparison import accounting
 from m3pc_ray.comparison.accounting import Account, cpu_seconds
 
@@ -44,7 +42,7 @@ def test_cpu_seconds_count_this_process_and_those_it_started():
 
 
 def test_waiting_takes_wall_time_alone_and_pauses_take_none(tmp_path):
-    account = Account(tmp_path / "account.json")
+    account, started = Account(tmp_path / "account.json"), time.monotonic()
     account.open(0)
     time.sleep(0.2)
     account.close()
@@ -52,8 +50,10 @@ def test_waiting_takes_wall_time_alone_and_pauses_take_none(tmp_path):
     account.open(50)
     burn(0.1)
     account.close()
+    elapsed = time.monotonic() - started
+    assert account.spent(0)[0] + account.spent(50)[0] <= elapsed - 0.3
     wall, cpu = account.spent(0)
-    assert 0.2 <= wall < 0.3
+    assert wall >= 0.2
     assert cpu < 0.1
     wall, cpu = account.spent(50)
     assert cpu >= 0.1 - 0.02
@@ -63,7 +63,7 @@ def test_waiting_takes_wall_time_alone_and_pauses_take_none(tmp_path):
 
 def test_an_account_goes_on_where_it_stood(tmp_path, monkeypatch):
     monkeypatch.setattr(accounting, "WRITE_SECONDS", 0.0)
-    account = Account(tmp_path / "account.json")
+    account, started = Account(tmp_path / "account.json"), time.monotonic()
     account.open(0)
     time.sleep(0.1)
     account.note()  # and then the process is killed: nothing is closed
@@ -73,4 +73,4 @@ def test_an_account_goes_on_where_it_stood(tmp_path, monkeypatch):
     again.open(0)
     time.sleep(0.1)
     again.close()
-    assert again.spent(0)[0] == pytest.approx(kept[0] + 0.1, abs=0.08)
+    assert kept[0] + 0.1 <= again.spent(0)[0] <= time.monotonic() - started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -58,12 +59,16 @@ def test_cells_hold_what_the_same_episodes_earn_when_played_by_hand(tmp_path):
 
 
 def test_evaluation_is_not_counted(tmp_path):
-    EVENTS.update(work_seconds=0.3, act_seconds=0.02)  # an episode takes some 20 actions, so two take half a second
+    EVENTS.update(work_seconds=0.1, act_seconds=0.005)  # an episode takes 20 actions at least
+    started = time.monotonic()
     assert compare(tmp_path, *DATA, "--methods", "steady", *ONLINE) == 0
+    elapsed = time.monotonic() - started
     found = cells(tmp_path)
-    for (_, _, point), cell in found.items():
-        assert 0.3 <= cell["wall_seconds"] < 0.3 + 0.25 * (1 + cell["evaluation_seconds"]), point
-        assert cell["evaluation_seconds"] > 0.2
+    for cell in found.values():
+        assert cell["wall_seconds"] >= 0.1
+        assert cell["evaluation_seconds"] >= 0.1
+    played = sum(cell["evaluation_seconds"] for cell in found.values())
+    assert found["steady", 0, 250]["wall_seconds_total"] <= elapsed - played
     assert found["steady", 0, 250]["wall_seconds_total"] == pytest.approx(
         sum(cell["wall_seconds"] for cell in found.values())
     )

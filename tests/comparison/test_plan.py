@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import ExitStack
+
 import h5py
 import numpy as np
 import pytest
 
 from m3pc_ray import cli
+from m3pc_ray.comparison import plan
 from m3pc_ray.comparison.plan import evaluation_points
 from m3pc_ray.comparison.registry import METHODS
+from m3pc_ray.training.run_folder import lock_file
 from m3pc_ray.trajectories.resolve import load
 from m3pc_ray.trajectories.store import write_store
 from tests.comparison.factory import compare, register
@@ -113,3 +118,25 @@ def test_every_method_can_be_loaded_and_says_what_it_may_spend():
         assert callable(method.load())
         assert set(method.online_rows) <= set(method.rows)
         assert min(method.budget.values()) > 0
+
+
+def test_settings_wait_for_another_process_that_writes_them(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert compare(out, "--data", "bundled/hopper", "--methods", "still") == 0
+    before = (out / "settings.json").read_text()
+    monkeypatch.setattr(plan, "LOCK_SECONDS", 0.2)
+    with lock_file(out / "locks" / "settings.lock", "held"):
+        assert compare(out, "--seeds", "1") == 2
+        assert (out / "settings.json").read_text() == before
+    released = []
+
+    def release(_seconds):
+        if holder:  # methods sleep too
+            released.append(holder.pop().close())
+
+    holder = [ExitStack()]
+    holder[0].enter_context(lock_file(out / "locks" / "settings.lock", "held"))
+    monkeypatch.setattr(plan.time, "sleep", release)
+    assert compare(out, "--seeds", "1") == 0
+    assert len(released) == 1
+    assert json.loads((out / "settings.json").read_text())["seeds"] == [0, 1]

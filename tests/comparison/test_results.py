@@ -108,7 +108,7 @@ def test_markdown_says_what_is_quoted_and_from_where(cells):
     assert "arXiv 2106.02039" in lines["Trajectory Transformer (quoted)"]
     assert "| 100,000 | - | - | 481.2 |" in lines["PEX (quoted)"]  # six times the mean 80.2
     assert "on D4RL's own data" in text
-    assert "on D4RL's own data" in str(quoted_table(quoted, DATA).title)
+    assert "on D4RL's own data" in str(quoted_table(quoted).title)
     assert "quoted" not in markdown(rows, quoted_rows(["pendulum"]), SETTINGS, "comparison.png").lower()
 
 
