@@ -77,6 +77,7 @@ RANGES: dict[str, str] = {
     "planner.utility_sharpness_critic": _COUNT_OR_ZERO,
     "planner.utility_unit_return": _POSITIVE,
     "planner.utility_unit_critic": _POSITIVE,
+    "planner.noise_std": _POSITIVE,
     "planner.return_ratio": "(-inf, inf)",
     "planner.return_limit": _COUNT_OR_ZERO,
     "backward.context_length": _COUNT_OR_ZERO,
@@ -170,6 +171,10 @@ def _relations(config: RunConfig) -> Iterator[tuple[str, str]]:
             "planner.context_length",
             f"must be below model.segment_length = {model.segment_length}, not {planner.context_length}",
         )
+    if config.pretrain.action_loss == "squared_error":
+        for name, noise in (("planner", planner.action_noise), ("online", config.online.action_noise)):
+            if noise != "fixed":
+                yield f"{name}.action_noise", f"must be fixed with pretrain.action_loss squared_error, not {noise}"
     if config.online.max_weight_lag == 1:  # the learner does updates in twos (online.learner.MOST_UPDATES_AT_ONCE)
         yield "online.max_weight_lag", "must be 0 (no cap) or at least 2"
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
