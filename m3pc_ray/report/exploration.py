@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from m3pc_ray.config import RunConfig
-from m3pc_ray.errors import UserError
-from m3pc_ray.report.metrics import FloatArray
-from m3pc_ray.report.style import figure
 from m3pc_ray.training.metrics import read_metrics
 from m3pc_ray.training.run_folder import RunFolder
 
