@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := m3pc_ray actors tune tests benchmarks configs setup.py
 
-.PHONY: setup demo browser test test-all test-faults format lint type build
+.PHONY: setup demo compare-env browser test test-all test-faults format lint type build
 .DEFAULT_GOAL := setup
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -22,6 +22,14 @@ setup: .venv/.development
 # With what tests and checks need.
 .venv/.development: .venv/.product
 	$(PIP) -e '.[dev]'
+	touch $@
+
+# What `m3pc compare` runs d3rlpy in, which asks for another Gymnasium than ours.
+compare-env: .venv-compare/.made
+
+.venv-compare/.made: constraints-compare.txt
+	test -x .venv-compare/bin/python || $(PYTHON) -m venv .venv-compare
+	.venv-compare/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-compare.txt
 	touch $@
 
 demo: .venv/.product

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Guide = Literal["none", "return", "critic"]
+ActionLoss = Literal["nll", "squared_error"]
+ActionNoise = Literal["model", "fixed"]
 PatternDefinitions = dict[str, Any]
 """Mask patterns as YAML gives them, by name; `m3pc_ray.mask_patterns` reads them."""
 
@@ -131,8 +133,11 @@ class PretrainConfig:
     """Learning rate after warm-up: cosine to 0 at the last step, or constant."""
     gradient_clip: float = 1.0
     """Largest global gradient norm; 0: no clipping."""
+    action_loss: ActionLoss = "nll"
+    """How asked actions are learnt: by negative log-likelihood (eq. 1), or as a deterministic model by squared error,
+    without entropy constraint; its spread is not trained, so that planner.action_noise must be fixed."""
     nll_over: Literal["masked", "all"] = "masked"
-    """Action tokens in the log-likelihood: masked ones (authors' code) or all (eq. 1)."""
+    """Action tokens in that loss: masked ones (authors' code) or all (eq. 1)."""
     entropy_target: float | None = None
     """Target beta of the entropy constraint, nats per step; none: minus the action dimension."""
     entropy_constraint: bool = True
@@ -207,6 +212,12 @@ class PlannerConfig:
     """Unit of those utilities; pretraining measures it, see pretrain.utility_unit_power (the paper: 1)."""
     utility_unit_critic: float = 1.0
     """The same for guide `critic`."""
+    action_noise: ActionNoise = "model"
+    """What actions and candidates are drawn with: the model's own spread in every situation, or the same everywhere,
+    planner.noise_std around the model's mean."""
+    noise_std: float | None = None
+    """Standard deviation of fixed noise, before the tanh; none: measured when a run is made that uses it, so that its
+    mean entropy on the data is the model's own (with squared error pretrain.entropy_target)."""
     average: Literal["around_mode", "around_mean", "plain"] = "around_mode"
     """Deterministic action: P-weighted mean of the candidates' first actions (plain: the paper); around_mean: the same
     without the error of the draw; around_mode: the single mask's action, moved by the P-weighted mean of the noise."""
@@ -323,6 +334,8 @@ class OnlineConfig:
     """Guide of the exploring planner."""
     num_candidates: int = 64
     """Candidates of the exploring planner."""
+    action_noise: ActionNoise = "model"
+    """planner.action_noise of the exploring planner."""
     sharpness_factor: float = 0.5
     """Factor on planner.utility_sharpness_*, applied once, when the finetuned run is made: what finetuning has improved
     stands nearer to the edge of its data (docs/results.md). 1: as offline (the paper)."""

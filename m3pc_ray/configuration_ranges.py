@@ -83,6 +83,7 @@ RANGES: dict[str, str] = {
     "planner.refinement_steps": _COUNT_OR_ZERO,
     "planner.elite_fraction": "(0, 1)",
     "planner.refinement_noise": _COUNT_OR_ZERO,
+    "planner.noise_std": _POSITIVE,
     "planner.return_ratio": "(-inf, inf)",
     "planner.return_limit": _COUNT_OR_ZERO,
     "backward.context_length": _COUNT_OR_ZERO,
@@ -207,6 +208,10 @@ def _relations(config: RunConfig) -> Iterator[tuple[str, str]]:
             "planner.warm_start",
             "leaves no record of a decision (online.record_decisions): the plan before belongs to it",
         )
+    if config.pretrain.action_loss == "squared_error":
+        for name, noise in (("planner", planner.action_noise), ("online", config.online.action_noise)):
+            if noise != "fixed":
+                yield f"{name}.action_noise", f"must be fixed with pretrain.action_loss squared_error, not {noise}"
     if config.online.max_weight_lag == 1:  # the learner does updates in twos (online.learner.MOST_UPDATES_AT_ONCE)
         yield "online.max_weight_lag", "must be 0 (no cap) or at least 2"
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):

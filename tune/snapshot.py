@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from m3pc_ray.config import RunConfig
+from m3pc_ray.configuration import with_settings
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.replay.replay_log import read_log
 from m3pc_ray.training.checkpoints import list_checkpoints
@@ -81,6 +82,8 @@ def continue_copy(copy: Path, target: Path, config: RunConfig) -> RunFolder:
         shutil.copytree(copy, fresh)
         (fresh / OWNER_FILE).unlink(missing_ok=True)
     run = RunFolder.open(target)
+    if config.planner.noise_std is None:  # measured, where the copied run needed it
+        config = with_settings(config, {"planner.noise_std": run.config().planner.noise_std})
     run.write_config(config)
     run.write_summary({"status": "interrupted"})
     return run

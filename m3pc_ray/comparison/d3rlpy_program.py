@@ -174,9 +174,9 @@ class Program:
 
     def _make_environment(self) -> Any:
         environment = gymnasium.make(self.work["environment_id"])
-        low, high = environment.action_space.low, environment.action_space.high
-        if not (np.all(low == -1) and np.all(high == 1)):
-            environment = gymnasium.wrappers.RescaleAction(environment, -1.0, 1.0)
+        space: Any = environment.action_space
+        if not (np.all(space.low == -1) and np.all(space.high == 1)):
+            environment = gymnasium.wrappers.RescaleAction(environment, np.float32(-1.0), np.float32(1.0))
         return gymnasium.wrappers.DtypeObservation(environment, np.float32)
 
     def _look(self, progress: dict[str, int], save: bool = True) -> None:
@@ -230,7 +230,7 @@ class Program:
         policy = self.algorithm.impl.policy
         last = policy._mu if hasattr(policy, "_mu") else policy._fc
         layers = [each for each in policy._encoder.modules() if isinstance(each, torch.nn.Linear)] + [last]
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for number, layer in enumerate(layers):
             weight, bias = (tensor.detach().double().numpy() for tensor in (layer.weight, layer.bias))
             if number == 0:  # the scaler, folded in

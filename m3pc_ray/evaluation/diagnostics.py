@@ -306,7 +306,8 @@ def mask_errors(models: Models, trajectories: Trajectories) -> list[dict[str, An
 
     data, config = held_out_segments(models, trajectories), models.config
     t = min(config.planner.context_length, models.model.config.segment_length - 1)
-    errors = validation_errors(models.model, data, t, patterns=user_patterns(config.masks))
+    likelihood = config.pretrain.action_loss == "nll"
+    errors = validation_errors(models.model, data, t, patterns=user_patterns(config.masks), likelihood=likelihood)
     return [{"kind": "mask", "name": name, "value": value} for name, value in errors.items()]
 
 

@@ -44,6 +44,10 @@ class SquashedGaussian:
         """The distribution with `change` applied to its mean and to its log standard deviation."""
         return SquashedGaussian(change(self.mean), change(self.log_std), self.action_clip)
 
+    def with_std(self, std: float) -> SquashedGaussian:
+        """The same mean with one standard deviation everywhere."""
+        return SquashedGaussian(self.mean, torch.full_like(self.log_std, math.log(std)), self.action_clip)
+
     def mode(self) -> Tensor:
         """tanh(mean), (..., action_dim): the median of every dimension."""
         return torch.tanh(self.mean)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from m3pc_ray.config import ActionLoss
 from m3pc_ray.model.masks import ACTIONS, MODALITIES, Mask
 from m3pc_ray.model.network import Prediction
 
@@ -25,6 +26,8 @@ class LossTerms:
     rewards: Tensor
     visible_actions: Tensor
     """Squared error of tanh(mean) on visible actions."""
+    asked_actions: Tensor
+    """The same over the tokens that the likelihood is over."""
     negative_log_likelihood: Tensor
     """Per step, nats, summed over action dimensions."""
     entropy: Tensor
@@ -35,12 +38,17 @@ class LossTerms:
     def squared_errors(self) -> Tensor:
         return self.states + self.returns + self.rewards + self.visible_actions
 
-    def total(self, entropy_multiplier: Tensor | float, trained: TrainedLosses = "all") -> Tensor:
+    def total(
+        self, entropy_multiplier: Tensor | float, trained: TrainedLosses = "all", action_loss: ActionLoss = "nll"
+    ) -> Tensor:
         """Squared errors + negative log-likelihood - sigma * entropy.
 
         With `states_and_masked_actions`, states alone among the squared errors: what the authors' finetuning trains.
+        With `squared_error`, the asked actions' instead of the last two terms: a deterministic model.
         """
         squared_errors = self.squared_errors() if trained == "all" else self.states
+        if action_loss == "squared_error":
+            return squared_errors + self.asked_actions
         return squared_errors + self.negative_log_likelihood - entropy_multiplier * self.entropy
 
 
@@ -88,6 +96,7 @@ def loss_terms(
         returns=errors["returns"],
         rewards=errors["rewards"],
         visible_actions=_weighted_mean(mode_error, action_exists & action_visible),
+        asked_actions=_weighted_mean(mode_error, asked),
         negative_log_likelihood=_weighted_mean(-prediction.actions.log_prob(tokens["actions"]), asked),
         entropy=_weighted_mean(prediction.actions.entropy(), asked),
         actions_asked=asked.sum(),

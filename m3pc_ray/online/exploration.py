@@ -33,9 +33,15 @@ class Task:
 
 
 def exploring_planner(config: RunConfig) -> PlannerConfig:
-    """Planner settings while exploring: the online guide and N, asking for the best return of the data."""
+    """Planner settings while exploring: the online guide, N and noise, asking for the best return of the data."""
     online = config.online
-    return replace(config.planner, guide=online.guide, num_candidates=online.num_candidates, return_prompt="best")
+    return replace(
+        config.planner,
+        guide=online.guide,
+        num_candidates=online.num_candidates,
+        action_noise=online.action_noise,
+        return_prompt="best",
+    )
 
 
 def make_collector(config: RunConfig, task: Task, worker: int, incarnation: int) -> Collector:

@@ -10,6 +10,8 @@ from m3pc_ray.configuration import value_of, with_settings
 from m3pc_ray.errors import UserError
 from m3pc_ray.online.replay.offline_data import OfflineData
 from m3pc_ray.online.served_weights import SERVED_CRITIC, SERVED_MODEL
+from m3pc_ray.training import noise_std
+from m3pc_ray.training.assemble import models_from_checkpoint
 from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
 from m3pc_ray.training.data_parts import split_seed
 from m3pc_ray.training.run_folder import RunFolder
@@ -35,10 +37,13 @@ def finetune_config(source: RunFolder, overrides: dict[str, Any]) -> RunConfig:
         UserError: an override would not fit the pretrained weights, or is no valid setting.
     """
     config = source.config()
+    learnt_by = config.pretrain.action_loss
     changed = with_settings(config, overrides)
     for name in overrides:
         if name.startswith(FIXED_SETTINGS) and value_of(config, name) != value_of(changed, name):
             raise UserError(f"{name}: fixed by the pretrained weights of {source.path}; pretrain anew to change it")
+    if learnt_by == "squared_error" and changed.pretrain.action_loss != learnt_by:
+        raise UserError(f"pretrain.action_loss: {source.path} has learnt no spread of actions; pretrain anew with nll")
     factor = changed.online.sharpness_factor
     scaled = {name: value_of(changed, name) * factor for name in SHARPNESS if name not in overrides}
     changed = with_settings(changed, {**scaled, "online.sharpness_factor": 1.0})
@@ -53,7 +58,7 @@ def finetune_config(source: RunFolder, overrides: dict[str, Any]) -> RunConfig:
 
 
 def prepare(source: RunFolder, out: str | Path, config: RunConfig, overwrite: bool = False) -> RunFolder:
-    """Make the run `out` with the newest checkpoint of `source` as its step 0.
+    """Make the run `out` with the newest checkpoint of `source` as its step 0, `planner.noise_std` measured if need be.
 
     Everything that can be wrong is checked before the folder is touched.
 
@@ -67,7 +72,10 @@ def prepare(source: RunFolder, out: str | Path, config: RunConfig, overwrite: bo
     models = state["models"]
     if config.online.guide == "critic" and state["critic_updates"] == 0:
         raise UserError(f"online.guide is critic, but {source.path} has no trained critic; use --online.guide return")
-    OfflineData.of(config, models).check()
+    offline = OfflineData.of(config, models)
+    offline.check()
+    if noise_std.missing(config):
+        config = noise_std.with_measured(models_from_checkpoint(config, tensors, state), offline.load())
     run = RunFolder.create(out, config, "finetune", overwrite=overwrite)
     kept = ("models", "btm_updates", "critic_updates", "optimizers")
     initial = {"kind": "finetune", "environment_steps": 0, **{name: state[name] for name in kept}}

@@ -16,12 +16,14 @@ from m3pc_ray.config import Guide, PlannerConfig
 from m3pc_ray.configuration_ranges import asked_shares
 from m3pc_ray.critic.iql import IQLCritic
 from m3pc_ray.errors import UserError
+from m3pc_ray.model.distribution import SquashedGaussian
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.planning.batch_shapes import padded
 from m3pc_ray.planning.checks import check_planner
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.engine import FastInference
+from m3pc_ray.planning.fixed_noise import FixedNoiseInference
 from m3pc_ray.planning.inference import Inference, Window
 from m3pc_ray.planning.oracle import PlainInference
 from m3pc_ray.planning.paired import PairedInference
@@ -76,6 +78,8 @@ class ForwardPlanner:
         self._inference = self._make_inference(model) if inference is None else inference
         if proposer is not None:
             self._inference = PairedInference(self._make_inference(proposer), self._inference)
+        if config.action_noise == "fixed":
+            self._inference = FixedNoiseInference(self._inference, config.noise_std)
         self._guide_or_error(config.guide)
 
     def _make_inference(self, model: TrajectoryModel) -> Inference:
@@ -142,14 +146,24 @@ class ForwardPlanner:
                 f"planning context holds {context.context_length} past steps; planner.context_length is "
                 f"{self.config.context_length}"
             )
-        # Early in an episode an environment stands further left in its window: same position, same batch.
-        positions = context.positions
-        groups = [np.flatnonzero(positions == position) for position in np.unique(positions)]
+        groups = context.same_positions()
         plans = [
             self._plan_group(context.select(padded(rows)), guide, sample, details, record).first_rows(len(rows))
             for rows in groups
         ]
         return merge_plans(plans, groups)
+
+    @torch.inference_mode()
+    def proposal(self, context: PlanningContext) -> SquashedGaussian:
+        """What the next actions are drawn from, planning aside: mean and log_std (B, action_dim)."""
+        groups = context.same_positions()
+        parts = [context.select(rows) for rows in groups]
+        proposed = [self._inference.propose(self._window(part, int(part.positions[0])), steps=1) for part in parts]
+        order = torch.as_tensor(np.argsort(np.concatenate(groups)), device=self.device)
+        mean, log_std = (
+            torch.cat([getattr(part, name)[:, 0] for part in proposed])[order] for name in ("mean", "log_std")
+        )
+        return SquashedGaussian(mean, log_std, proposed[0].action_clip)
 
     def _plan_group(self, context: PlanningContext, guide: Guide, sample: bool, details: bool, record: bool) -> Plan:
         """Algorithm 1 for environments at the same position t of their windows."""

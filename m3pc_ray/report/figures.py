@@ -80,7 +80,7 @@ def training_curves(run: str | Path | RunFolder, path: str | Path) -> Path:
     actions = [name for name in held_out if "/action" in name]
     states = [name for name in held_out if "/states" in name]
     others = [name for name in held_out if name not in (*actions, *states)]
-    losses = ["states_error", "rewards_error", "returns_error", "visible_actions_error"]
+    losses = ["states_error", "rewards_error", "returns_error", "visible_actions_error", "asked_actions_error"]
     policy = ["negative_log_likelihood", "entropy", "entropy_multiplier"]
     critic = [name for name in metrics.names("critic") if not name.endswith("_per_second")]
     with figure(path, 2, 3, width=13.5, height=7.0) as panels:

@@ -32,6 +32,11 @@ def _hidden_matrices(model: TrajectoryModel) -> set[nn.Parameter]:
     return {parameter for module in modules for parameter in module.parameters() if parameter.ndim == 2}
 
 
+def entropy_target(config: PretrainConfig, action_dim: int) -> float:
+    """beta, nats per step: as configured, else minus the action dimension."""
+    return -float(action_dim) if config.entropy_target is None else config.entropy_target
+
+
 class BTMTrainer:
     """Optimizers, entropy multiplier and the update of a `TrajectoryModel`.
 
@@ -55,7 +60,8 @@ class BTMTrainer:
         if device.type == "cpu":
             keep_freed_memory()
         self.log_multiplier = torch.tensor(math.log(config.entropy_multiplier_init), device=device, requires_grad=True)
-        self.entropy_target = -float(model.action_dim) if config.entropy_target is None else config.entropy_target
+        self.entropy_target = entropy_target(config, model.action_dim)
+        self._constrained = config.entropy_constraint and config.action_loss == "nll"
         hidden = _hidden_matrices(model)
         matrices = [p for p in model.parameters() if p in hidden]
         other_matrices = [p for p in model.parameters() if p.ndim == 2 and p not in hidden]
@@ -84,7 +90,7 @@ class BTMTrainer:
     @property
     def entropy_multiplier(self) -> float:
         """sigma."""
-        return float(self.log_multiplier.detach().exp()) if self.config.entropy_constraint else 0.0
+        return float(self.log_multiplier.detach().exp()) if self._constrained else 0.0
 
     def optimizers(self) -> dict[str, Any]:
         """Optimizers by the name they have in a checkpoint."""
@@ -108,8 +114,8 @@ class BTMTrainer:
         masks = list(zip(group_rows(tokens["states"].shape[0], len(drawn)), drawn, strict=True))
         prediction = model(tokens, masks, valid, self.dtype)
         terms = loss_terms(prediction, tokens, masks, valid, config.nll_over)
-        multiplier = self.log_multiplier.detach().exp() if config.entropy_constraint else 0.0
-        loss = terms.total(multiplier, self.trained_losses)
+        multiplier = self.log_multiplier.detach().exp() if self._constrained else 0.0
+        loss = terms.total(multiplier, self.trained_losses, config.action_loss)
         for name in ("btm_muon", "btm_adamw"):
             if name in self._optimizers:
                 for group in self._optimizers[name].param_groups:
@@ -122,15 +128,18 @@ class BTMTrainer:
             "returns_error": terms.returns.detach(),
             "rewards_error": terms.rewards.detach(),
             "visible_actions_error": terms.visible_actions.detach(),
-            "negative_log_likelihood": terms.negative_log_likelihood.detach(),
-            "entropy": terms.entropy.detach(),
         }
+        if config.action_loss == "nll":
+            metrics["negative_log_likelihood"] = terms.negative_log_likelihood.detach()
+            metrics["entropy"] = terms.entropy.detach()
+        else:
+            metrics["asked_actions_error"] = terms.asked_actions.detach()
         if config.gradient_clip > 0:
             metrics["gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
         for name in ("btm_muon", "btm_adamw"):
             if name in self._optimizers:
                 self._optimizers[name].step()
-        if config.entropy_constraint:
+        if self._constrained:
             if int(terms.actions_asked):  # masks that show every action say nothing about the entropy
                 self._update_multiplier(terms.entropy.detach())
             metrics["entropy_multiplier"] = self.log_multiplier.detach().exp()

@@ -20,6 +20,7 @@ from m3pc_ray.critic.trainer import IQLTrainer
 from m3pc_ray.errors import UserError
 from m3pc_ray.model.masks import user_patterns
 from m3pc_ray.model.precision import resolve_precision
+from m3pc_ray.training import noise_std
 from m3pc_ray.training.assemble import Models, build_models, models_from_checkpoint
 from m3pc_ray.training.btm_trainer import BTMTrainer, schedule_factor
 from m3pc_ray.training.checkpoints import (
@@ -209,17 +210,21 @@ class Pretraining:
             for logger in self.loggers.values():
                 logger.flush()
         self.checkpoint()
-        if self.config.pretrain.utility_unit_power:
-            self._measure_utility_units()
+        self._measure_settings()
         self.run.write_summary({"status": "finished", "validation": errors, **self._counters()})
         return errors
 
-    def _measure_utility_units(self) -> None:
-        """Writes the units of the planner's softmax into the run's configuration, where every planner finds them."""
+    def _measure_settings(self) -> None:
+        """Writes what the planner needs measured into the run's configuration, where every planner finds it: the width
+        of fixed noise where that is used, the units of the softmax."""
         models = replace(self.models, critic_updates=self._updates()["critic_updates"])
-        units = measure_utility_units(models, self.transition_episodes, self.config.seed)
-        settings = {f"planner.utility_unit_{guide}": unit for guide, unit in units.items()}
-        self.run.write_config(with_settings(self.config, settings))
+        if noise_std.missing(self.config):
+            models = replace(models, config=noise_std.with_measured(models, self.transition_episodes))
+        settings = {}
+        if self.config.pretrain.utility_unit_power:
+            units = measure_utility_units(models, self.transition_episodes, self.config.seed)
+            settings = {f"planner.utility_unit_{guide}": unit for guide, unit in units.items()}
+        self.run.write_config(with_settings(models.config, settings))
 
     def _train_side_by_side(self, on_progress: ProgressCallback | None) -> dict[str, float]:
         """The model here, where signals arrive, the critic in a thread."""
@@ -285,7 +290,8 @@ class Pretraining:
     def _validate(self) -> dict[str, float]:
         t = min(self.config.planner.context_length, self.config.model.segment_length - 1)
         patterns = user_patterns(self.config.masks)
-        errors = validation_errors(self.models.model, self.validation, t, patterns=patterns)
+        likelihood = self.config.pretrain.action_loss == "nll"
+        errors = validation_errors(self.models.model, self.validation, t, patterns=patterns, likelihood=likelihood)
         self.loggers["btm"].log(self.pace["btm"].step, {f"validation/{name}": value for name, value in errors.items()})
         return errors
 

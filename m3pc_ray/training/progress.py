@@ -49,10 +49,16 @@ class PretrainingProgress:
                 f"{row['updates_per_second']:.0f} updates/s"
             )
         else:
+            if "entropy" in row:
+                actions = (
+                    f"log-likelihood {-row['negative_log_likelihood']:.2f}  entropy {row['entropy']:.2f}  "
+                    f"multiplier {row.get('entropy_multiplier', 0.0):.3f}"
+                )
+            else:
+                actions = f"actions {row['asked_actions_error']:.4f}"
             text = (
-                f"loss {row['loss']:.3f}  states {row['states_error']:.4f}  "
-                f"log-likelihood {-row['negative_log_likelihood']:.2f}  entropy {row['entropy']:.2f}  "
-                f"multiplier {row.get('entropy_multiplier', 0.0):.3f}  {row['sequences_per_second']:.0f} sequences/s"
+                f"loss {row['loss']:.3f}  states {row['states_error']:.4f}  {actions}  "
+                f"{row['sequences_per_second']:.0f} sequences/s"
             )
         left = f"{pace.remaining_seconds / 60:.1f} min left"
         self._bar.update(

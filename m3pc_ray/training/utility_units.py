@@ -62,29 +62,31 @@ def best_share(trajectories: Trajectories, share: float) -> Trajectories:
     return trajectories.select(ranked[: int(np.searchsorted(steps, share * trajectories.num_steps)) + 1])
 
 
-def data_context(models: Models, trajectories: Trajectories, context_length: int, seed: int) -> PlanningContext:
-    """`DECISIONS` decisions at random steps of the data, with the steps before them as the past.
+def data_context(
+    models: Models, trajectories: Trajectories, context_length: int, seed: int, decisions: int = DECISIONS
+) -> PlanningContext:
+    """So many decisions at random steps of the data, with the steps before them as the past.
 
     Only at steps whose action is known, and so are those of their past. Raises UserError where there is none.
     """
     rng = np.random.default_rng([seed, 8])
     timesteps = trajectories.timesteps()
     if trajectories.actions_known is None:
-        rows = rng.integers(trajectories.num_steps, size=DECISIONS)
+        rows = rng.integers(trajectories.num_steps, size=decisions)
     else:
         usable = np.flatnonzero(whole_past(trajectories.actions_known, timesteps, context_length))
         if not len(usable):
             raise UserError(
                 f"{trajectories.metadata.name}: no step has its action and those of {context_length} before"
             )
-        rows = usable[rng.integers(len(usable), size=DECISIONS)]
+        rows = usable[rng.integers(len(usable), size=decisions)]
     timesteps = timesteps[rows]
-    observations = np.zeros((DECISIONS, context_length + 1, trajectories.observation_dim), dtype=np.float32)
-    actions = np.zeros((DECISIONS, context_length, trajectories.action_dim), dtype=np.float32)
+    observations = np.zeros((decisions, context_length + 1, trajectories.observation_dim), dtype=np.float32)
+    actions = np.zeros((decisions, context_length, trajectories.action_dim), dtype=np.float32)
     logged = to_model_range(trajectories.actions, models.action_low, models.action_high)
     for index, (row, timestep) in enumerate(zip(rows, timesteps, strict=True)):
         position = min(int(timestep), context_length)
         observations[index, : position + 1] = trajectories.observations[row - position : row + 1]
         actions[index, :position] = logged[row - position : row]
-    keys = np.stack([np.full(DECISIONS, seed), np.arange(DECISIONS), timesteps], axis=1).astype(np.uint64)
+    keys = np.stack([np.full(decisions, seed), np.arange(decisions), timesteps], axis=1).astype(np.uint64)
     return PlanningContext(observations, actions, timesteps.astype(np.int64), keys)

@@ -21,6 +21,7 @@ def validation_errors(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
     patterns: Sequence[MaskPattern] = (),
+    likelihood: bool = True,
 ) -> dict[str, float]:
     """Mean squared errors on segments of `data`, the same segments for the same seed.
 
@@ -31,7 +32,7 @@ def validation_errors(
         `action_error/<mask>` at step t (return-conditioned, inverse-dynamics, goal and cloning masks);
         `states_error/<k>_ahead` and `rewards_error` (forward-dynamics mask); `returns_error` at t and
         `rewards_error/reward_prediction` (reward-prediction mask); `states_error/inpainting` between t and the last
-        step; `negative_log_likelihood` and `entropy` of the action at t (return-conditioned mask);
+        step; with `likelihood`, `negative_log_likelihood` and `entropy` of the action at t (return-conditioned mask);
         `pattern_error/<pattern>/<modality>` of what each of `patterns` asks for. An error is over what the data holds:
         missing actions, rewards and returns do not count; where all are, there is no entry.
     """
@@ -65,7 +66,7 @@ def validation_errors(
     for name in ("return_conditioned", "inverse_dynamics", "goal", "behaviour_cloning"):
         prediction = predict(name)
         record_errors(f"action_error/{name}", prediction, ACTIONS, t)
-        if name == "return_conditioned":
+        if name == "return_conditioned" and likelihood:
             distribution = prediction.actions
             record("negative_log_likelihood", -distribution.log_prob(tokens["actions"])[:, t], ACTIONS, t)
             record("entropy", distribution.entropy()[:, t], ACTIONS, t)

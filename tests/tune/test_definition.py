@@ -61,6 +61,12 @@ def test_the_sweeps_of_the_paper_are_shipped() -> None:
     assert [setting["planner.td_lambda"] for setting in at_test_time.combinations()] == values
     names = {path.stem for path in SHIPPED}
     assert {"temperature", "lambda_temperature", "seeds", "candidates_horizon", "entropy_constraint"} <= names
+    figure_7 = load_sweep(shipped_configs() / "sweeps/exploration.yaml")
+    ways = [(setting["online.guide"], setting["online.action_noise"]) for setting in figure_7.combinations()]
+    assert sorted(ways) == [("critic", "fixed"), ("critic", "model"), ("none", "fixed"), ("none", "model")]
+    deterministic = load_sweep(shipped_configs() / "sweeps/exploration_deterministic.yaml")
+    assert deterministic.settings == {**figure_7.settings, "online.action_noise": "fixed"}
+    assert deterministic.seeds == figure_7.seeds
     assert read_yaml(shipped_configs() / "sweeps/entropy_constraint.yaml")["kind"] == "finetune"
 
 

@@ -70,6 +70,18 @@ def test_a_copy_goes_on_to_exact_counts(interrupted: tuple[RunFolder, Path], tmp
     assert load_checkpoint(copy)[1]["environment_steps"] < 120
 
 
+def test_a_copy_keeps_the_noise_that_was_measured(pretrained: RunFolder, tmp_path: Path) -> None:
+    """Trials' settings come from the pretrained run, which does not know it."""
+    config = finetune_config(pretrained, {"online.action_noise": "fixed"})
+    run = prepare(pretrained, tmp_path / "run", config)
+    copy_run(run, tmp_path / "copy", "00003")
+    measured = run.config().planner.noise_std
+    assert measured is not None
+    assert continue_copy(tmp_path / "copy", tmp_path / "again", config).config().planner.noise_std == measured
+    given = with_settings(config, {"planner.noise_std": 0.125})
+    assert continue_copy(tmp_path / "copy", tmp_path / "other", given).config().planner.noise_std == 0.125
+
+
 def test_a_run_without_a_checkpoint_has_no_copy(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", RunConfig(), "finetune")
     with pytest.raises(UserError, match="no complete checkpoint to continue from"):

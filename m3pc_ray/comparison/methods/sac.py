@@ -15,14 +15,16 @@ would be half of the steps here."""
 
 def sac(assignment: Assignment, record: Record, report: Report) -> None:
     """Plain SAC, without the data; see `comparison.method.Train`."""
-    changes = {"learning_starts": LEARNING_STARTS, "updates_per_step": assignment.budget["updates_per_step"]}
-    _train(SacSettings(**changes), None, assignment, record, report)
+    settings = SacSettings(learning_starts=LEARNING_STARTS, updates_per_step=assignment.budget["updates_per_step"])
+    _train(settings, None, assignment, record, report)
 
 
 def rlpd(assignment: Assignment, record: Record, report: Report) -> None:
     """RLPD; see `comparison.method.Train`."""
-    changes = {"learning_starts": LEARNING_STARTS, "updates_per_step": assignment.budget["updates_per_step"]}
-    _train(SacSettings.rlpd(**changes), assignment.trajectories, assignment, record, report)
+    settings = SacSettings.rlpd(
+        learning_starts=LEARNING_STARTS, updates_per_step=assignment.budget["updates_per_step"]
+    )
+    _train(settings, assignment.trajectories, assignment, record, report)
 
 
 def _train(

@@ -61,13 +61,13 @@ class OfflineData:
         if self.config.data.share_memory:
             self._share(0, "cpu")
         else:
-            self._load()
+            self.load()
 
     def rows(self, capacity: int, device: torch.device | str = "cpu") -> ReplayRows:
         """The offline rows with room for `capacity` online ones. Raises UserError as `check`."""
         if self.config.data.share_memory:
             return self._share(capacity, device)
-        return self.fill(self._load(), capacity, device)
+        return self.fill(self.load(), capacity, device)
 
     def fill(self, trajectories: Trajectories, capacity: int, device: torch.device | str = "cpu") -> ReplayRows:
         """The same from the loaded data set."""
@@ -75,7 +75,8 @@ class OfflineData:
             best_episodes(trajectories, self.config.online.offline_episodes), self.row_format, capacity, device
         )
 
-    def _load(self) -> Trajectories:
+    def load(self) -> Trajectories:
+        """The episodes of the data set that the run may use, those without gaps. Raises UserError as `check`."""
         trajectories, name = load_data(self.config), self.config.data.dataset
         found, needed = trajectories.metadata.environment_id, self.environment_id
         if found != needed:
@@ -115,7 +116,7 @@ class OfflineData:
             with making(path.parent):
                 rows = self._map(path, capacity, device)  # whoever made a file meanwhile may have made this one
                 if rows is None:
-                    filled = self.fill(self._load(), 0)
+                    filled = self.fill(self.load(), 0)
                     make_file(path, lambda fresh: write_rows(fresh, filled))
                     del filled
                     rows = self._map(path, capacity, device)

@@ -290,7 +290,7 @@ def test_it_is_refused_where_there_is_no_such_mapping(pretrained, shared, monkey
 @pytest.mark.parametrize("share_memory", ["false", "true"])
 def test_the_replay_takes_episodes_that_have_all_their_actions(pretrained, tmp_path, caplog, share_memory) -> None:
     source = finetune_config(pretrained, {})
-    data = offline(pretrained, source)._load()
+    data = offline(pretrained, source).load()
     dropped = np.arange(0, data.num_episodes, 2)
     write_store(data.without_actions(dropped), tmp_path / "mixed")
     overrides = {"data.dataset": str(tmp_path / "mixed"), "data.share_memory": share_memory}
@@ -310,7 +310,7 @@ def test_the_replay_takes_episodes_that_have_all_their_actions(pretrained, tmp_p
 @pytest.mark.parametrize("share_memory", ["false", "true"])
 def test_the_replay_of_a_run_on_fractions_knows_no_more_than_the_run(pretrained, share_memory) -> None:
     whole = finetune_config(pretrained, {"data.share_memory": share_memory})
-    data = offline(pretrained, whole)._load()
+    data = offline(pretrained, whole).load()
     offline(pretrained, whole).check()
     config = with_settings(whole, {"data.labelled_fraction": "0.3", "data.episodes_fraction": "0.6"})
     train = data.split(config.data.validation_fraction, config.seed)[0].fraction(0.6, config.seed)
