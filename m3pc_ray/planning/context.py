@@ -47,6 +47,11 @@ class PlanningContext:
     def __len__(self) -> int:
         return len(self.timesteps)
 
+    def same_positions(self) -> list[NDArray[np.int64]]:
+        """Rows by position: an environment early in its episode stands further left in its window."""
+        positions = self.positions
+        return [np.flatnonzero(positions == position) for position in np.unique(positions)]
+
     def select(self, rows: ArrayLike) -> PlanningContext:
         """The context of some environments, in the order of `rows`."""
         at = np.asarray(rows)

@@ -143,7 +143,7 @@ class ForwardPlanner:
                 f"planning context holds {context.context_length} past steps; planner.context_length is "
                 f"{self.config.context_length}"
             )
-        groups = _same_positions(context)
+        groups = context.same_positions()
         plans = [
             self._plan_group(context.select(padded(rows)), guide, sample, details, record).first_rows(len(rows))
             for rows in groups
@@ -153,7 +153,7 @@ class ForwardPlanner:
     @torch.inference_mode()
     def proposal(self, context: PlanningContext) -> SquashedGaussian:
         """What the next actions are drawn from, planning aside: mean and log_std (B, action_dim)."""
-        groups = _same_positions(context)
+        groups = context.same_positions()
         parts = [context.select(rows) for rows in groups]
         proposed = [self._inference.propose(self._window(part, int(part.positions[0])), steps=1) for part in parts]
         order = torch.as_tensor(np.argsort(np.concatenate(groups)), device=self.device)
@@ -326,12 +326,6 @@ class _Imagined:
     states: Tensor  # (B, N, steps decoded, observation_dim), normalised, from t + 1 on
     rewards: Tensor  # (B, N, h or h - 1), raw
     terminal_values: Tensor  # (B, N, h)
-
-
-def _same_positions(context: PlanningContext) -> list[NDArray[np.int64]]:
-    """Rows that stand at the same position of their windows, further left early in an episode: same batch."""
-    positions = context.positions
-    return [np.flatnonzero(positions == position) for position in np.unique(positions)]
 
 
 def _check(config: PlannerConfig, segment_length: int) -> None:
