@@ -134,8 +134,8 @@ class PretrainConfig:
     gradient_clip: float = 1.0
     """Largest global gradient norm; 0: no clipping."""
     action_loss: ActionLoss = "nll"
-    """How asked actions are learnt: by negative log-likelihood (eq. 1), or as a deterministic model by squared error,
-    without entropy constraint; its spread is not trained, so that planner.action_noise must be fixed."""
+    """How asked actions are learnt: by negative log-likelihood (eq. 1), or by squared error without entropy constraint;
+    the spread is not trained then, so planner.action_noise must be fixed."""
     nll_over: Literal["masked", "all"] = "masked"
     """Action tokens in that loss: masked ones (authors' code) or all (eq. 1)."""
     entropy_target: float | None = None
@@ -170,8 +170,7 @@ class CriticConfig:
     hidden_width: int = 256
     """Units of both hidden layers of the Qs and V."""
     ensemble_size: int = 2
-    """Q networks. Targets are the minimum of two of them, drawn anew for every update where there are more (REDQ); cost
-    grows with it, see docs/better.md."""
+    """Q networks; with more than two, targets take the minimum of two drawn anew for every update (REDQ)."""
     layer_norm: bool = False
     """LayerNorm before both ReLUs of the Qs and V (RLPD): bounds how far values are extrapolated beyond the data."""
     expectile: float = 0.7
@@ -213,8 +212,7 @@ class PlannerConfig:
     utility_unit_critic: float = 1.0
     """The same for guide `critic`."""
     action_noise: ActionNoise = "model"
-    """What actions and candidates are drawn with: the model's own spread in every situation, or the same everywhere,
-    planner.noise_std around the model's mean."""
+    """What actions are drawn with: the model's spread in every situation, or planner.noise_std around its mean."""
     noise_std: float | None = None
     """Standard deviation of fixed noise, before the tanh; none: measured when a run is made that uses it, so that its
     mean entropy on the data is the model's own (with squared error pretrain.entropy_target)."""
@@ -224,8 +222,7 @@ class PlannerConfig:
     ensemble_value: Literal["minimum", "mean"] = "minimum"
     """What the critic's Qs say together: the smallest of them (the paper), or their mean, for larger ensembles."""
     pessimism: float = 0.0
-    """Standard deviations of the Qs among themselves that are taken off that value (below 0: added); two Qs' minimum is
-    their mean with 1. Guide `critic` alone."""
+    """Standard deviations of the Qs among themselves taken off that value (below 0: added); guide `critic` alone."""
     refinement_steps: int = 0
     """Times the candidates are replaced by new ones around the best (MPPI); each costs nearly as much as the first."""
     elite_fraction: float = 0.1

@@ -21,9 +21,7 @@ def sac(assignment: Assignment, record: Record, report: Report) -> None:
 
 def rlpd(assignment: Assignment, record: Record, report: Report) -> None:
     """RLPD; see `comparison.method.Train`."""
-    settings = SacSettings.rlpd(
-        learning_starts=LEARNING_STARTS, updates_per_step=assignment.budget["updates_per_step"]
-    )
+    settings = SacSettings.rlpd(learning_starts=LEARNING_STARTS, updates_per_step=assignment.budget["updates_per_step"])
     _train(settings, assignment.trajectories, assignment, record, report)
 
 
