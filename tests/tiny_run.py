@@ -56,10 +56,13 @@ def random_hopper_episodes(episodes: int = 12, seed: int = 0) -> Trajectories:
     )
 
 
-def make_tiny_run(path: Path, *, critic_updates: int = 1, trajectories: Trajectories | None = None) -> RunFolder:
+def make_tiny_run(
+    path: Path, *, critic_updates: int = 1, trajectories: Trajectories | None = None, seed: int = 0
+) -> RunFolder:
     """A run whose models have their first, random weights; critic_updates=0 marks the critic as untrained."""
     trajectories = random_hopper_episodes() if trajectories is None else trajectories
     config = RunConfig(
+        seed=seed,
         device="cpu",
         data=DataConfig(dataset="random-hopper", validation_fraction=0.25),
         model=ModelConfig(width=16, heads=2),
