@@ -62,10 +62,10 @@ class Assignment:
     """Environment steps at which to record, rising; the last is where to stop. Empty: offline only."""
     threads: int = 1
     """CPU threads to train with."""
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    """Episodes of a point: episode i is reset with `seed + i`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of our own runs, by their dotted names; others need not look at them."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Episodes of a point: episode i is reset with `seed + i`."""
 
     @property
     def environment_id(self) -> str:

@@ -185,5 +185,7 @@ def test_an_empty_baseline_is_the_run_as_it_is() -> None:
 def test_an_unknown_file_names_the_shipped_sweeps(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "--config", "nothing.yaml", "--out", "nowhere"]) == 2
     said = capsys.readouterr().err
-    assert "nothing.yaml: no such configuration file; there are: sweeps/candidates_horizon" in said
+    assert (
+        "nothing.yaml: no such configuration file; there are: sweeps/better_updates, sweeps/candidates_horizon" in said
+    )
     assert "hopper_medium" not in said
