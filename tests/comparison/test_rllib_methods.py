@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from m3pc_ray.comparison import child
 from m3pc_ray.comparison.folder import ComparisonFolder
 from m3pc_ray.comparison.method import Assignment
-from m3pc_ray.comparison import child
 from m3pc_ray.comparison.methods import rllib
 from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories.store import write_store
