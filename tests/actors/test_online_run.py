@@ -108,6 +108,7 @@ def test_a_mistake_that_only_a_role_notices_is_one_line(pretrained, tmp_path):
     assert run.summary()["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_command_line_joins_the_cluster_of_ray_address(pretrained, tmp_path, cluster):
     out = tmp_path / "out"
     command = [

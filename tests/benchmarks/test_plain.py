@@ -125,6 +125,7 @@ def test_every_case_runs():
             case.plain()
 
 
+@pytest.mark.slow
 def test_both_finetuning_loops_take_steps_and_do_their_updates():
     arguments = argparse.Namespace(device="cpu", threads=1, workers=1, candidates=4)
     for case in rollout.cases(arguments):
