@@ -74,8 +74,10 @@ def test_worker_planner_and_learner_come_back(pretrained, tmp_path, monkeypatch)
     assert 0 <= read_live(run).metrics["updates_lost"] <= 6
     fragments = list(read_log(run.path / "replay"))
     assert {(f.key.worker, f.key.incarnation) for f in fragments} == {(0, 0), (0, 1), (1, 0)}
-    last = [f for f in fragments if (f.key.worker, f.key.incarnation) == (0, 0) and f.end is not None]
-    assert last[-1].end == EpisodeEnd.CUT  # nobody continued what the dead worker had begun
+    # Nobody continued what the dead worker had begun: it is cut, unless the worker died between two episodes.
+    left = {f.key: f.end for f in fragments if (f.key.worker, f.key.incarnation) == (0, 0)}
+    assert None not in left.values()
+    assert list(left.values()).count(EpisodeEnd.CUT) <= 3  # its environments
     assert roles["planner-0"].values["weight_version"] > 0  # the new planner was given the learner's weights
 
 
