@@ -197,15 +197,19 @@ def check_data(folder: ComparisonFolder, name: str, trajectories: Trajectories) 
 
 
 def _common(folder: ComparisonFolder, given: Given, known: Mapping[str, Any]) -> dict[str, int]:
-    """Values of `DEFAULTS`: those given, else the folder's, else the default."""
+    """Values of `DEFAULTS`: those given, else the folder's, else the default.
+
+    A folder without online steps may be given some: its offline cells are what they would have been.
+    """
     was = {**DEFAULTS, **{name: known[name] for name in DEFAULTS if name in known}}
     if known:
         was["episodes"] = known["evaluation"]["episodes"]
+    growing = () if was["online_steps"] else ("online_steps", "evaluate_every")
     common = {}
     for name, default in was.items():
         value = given.common.get(name)
         option = f"--{name.replace('_', '-')}"
-        if value is not None and known and value != default:
+        if value is not None and known and value != default and name not in growing:
             raise _differs(folder, option, value, default)
         common[name] = default if value is None else value
         least = 0 if name == "online_steps" else 1

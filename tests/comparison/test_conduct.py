@@ -58,6 +58,20 @@ def test_cells_hold_what_the_same_episodes_earn_when_played_by_hand(tmp_path):
     assert len(table) == len(found)
 
 
+def test_an_offline_comparison_may_go_online_later(tmp_path):
+    assert compare(tmp_path / "later", *DATA, "--methods", "steady,still") == 0
+    before = cells(tmp_path / "later")
+    CALLS.clear()
+    assert compare(tmp_path / "later", *ONLINE) == 0
+    assert CALLS == ["bundled-hopper steady s0", "record 0", "record 100", "record 200", "record 250"]
+    after = cells(tmp_path / "later")
+    assert {key: after[key] for key in before} == before
+    assert compare(tmp_path / "at-once", *DATA, "--methods", "steady,still", *ONLINE) == 0
+    at_once = cells(tmp_path / "at-once")
+    assert {key: cell["returns"] for key, cell in after.items()} == {k: cell["returns"] for k, cell in at_once.items()}
+    assert compare(tmp_path / "later", "--evaluate-every", "50") == 2
+
+
 def test_evaluation_is_not_counted(tmp_path):
     EVENTS.update(work_seconds=0.1, act_seconds=0.005)  # an episode takes 20 actions at least
     started = time.monotonic()

@@ -4,6 +4,7 @@ refinement, the Qs' spread. Shares with the product the network's forward pass, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -45,13 +46,15 @@ class SlowDecision:
         proposals = [self.propose(share) for share in shares]
         mean, std = proposals[0]
         noise = self.noise(config.num_candidates, 0)
-        self.candidates, error_noise, error_action = [], np.zeros_like(mean), np.zeros_like(mean)
+        self.mean, self.std = mean, std
+        self.candidates, self.places, error_noise, error_action = [], [], np.zeros_like(mean), np.zeros_like(mean)
         for i in range(config.num_candidates):
             own_mean, own_std = proposals[i % len(proposals)]
             action = np.tanh(own_mean + own_std * noise[i])
             error_noise += own_std * noise[i] / std / config.num_candidates
             error_action += (action - expected_action(own_mean, own_std)) / config.num_candidates
             self.candidates.append(action)
+            self.places.append((own_mean + own_std * noise[i] - mean) / std)  # exact, however near the bound it is
         if config.warm_start:
             going_on = np.tanh(mean)
             for step in range(self.steps):
@@ -60,27 +63,29 @@ class SlowDecision:
                     if previous is not None and step < previous.shape[1] and not np.isnan(previous[0, step, dim]):
                         going_on[step, dim] = previous[0, step, dim]
             self.candidates.append(going_on)
+            self.places.append(self.place_of(going_on))
         self.utilities = [self.worth(candidate) for candidate in self.candidates]
         for refinement in range(1, config.refinement_steps + 1):
             self.refine(refinement)
-        weights = self.weights(self.utilities)
-        bound = 1.0 - self.model.config.action_clip
-        self.plan = np.zeros_like(mean)
-        count = len(self.candidates)
-        if config.average == "plain":
-            for weight, candidate in zip(weights, self.candidates, strict=True):
-                self.plan += weight * candidate
-        elif config.average == "around_mean":
-            for weight, candidate in zip(weights, self.candidates, strict=True):
-                self.plan += weight * candidate
-            self.plan = np.clip(self.plan - error_action, -1.0, 1.0)
-        else:
-            place = np.zeros_like(mean)
-            for weight, candidate in zip(weights, self.candidates, strict=True):
-                place += weight * (np.arctanh(np.clip(candidate, -bound, bound)) - mean) / std
-            self.plan = np.tanh(mean + std * (place - error_noise))
-        assert len(weights) == count
+        self.error_noise, self.error_action = error_noise, error_action
+        self.plan = self.plan_for(self.utilities)
         return self
+
+    def plan_for(self, utilities: Sequence[float]) -> np.ndarray:
+        """Eq. 4 over the last candidates, for utilities that may come from elsewhere."""
+        weights = self.weights(utilities)
+        weighed = list(zip(weights, self.candidates, strict=True))
+        if self.config.average == "plain":
+            return sum(weight * candidate for weight, candidate in weighed)
+        if self.config.average == "around_mean":
+            return np.clip(sum(weight * candidate for weight, candidate in weighed) - self.error_action, -1.0, 1.0)
+        place = sum(weight * place for weight, place in zip(weights, self.places, strict=True)) - self.error_noise
+        return np.tanh(self.mean + self.std * place)
+
+    def place_of(self, candidate: np.ndarray) -> np.ndarray:
+        """Of an action that was not drawn, the noise that would have drawn it, at the bounds one just inside."""
+        bound = 1.0 - self.model.config.action_clip
+        return (np.arctanh(np.clip(candidate, -bound, bound)) - self.mean) / self.std
 
     def refine(self, refinement: int) -> None:
         config = self.config
@@ -97,13 +102,14 @@ class SlowDecision:
         noise = self.noise(count - elites, refinement)
         fresh = [np.clip(mean + std * noise[i], -1.0, 1.0) for i in range(count - elites)]
         self.candidates = kept + fresh
+        self.places = [self.places[i] for i in order[:elites]] + [self.place_of(candidate) for candidate in fresh]
         self.utilities = kept_utilities + [self.worth(candidate) for candidate in fresh]
 
     def noise(self, count: int, refinement: int) -> np.ndarray:
         dim = self.model.action_dim
         return decision_noise(self.context.keys, count, self.steps, dim, refinement)[0][0].astype(np.float64)
 
-    def weights(self, utilities: list[float]) -> np.ndarray:
+    def weights(self, utilities: Sequence[float]) -> np.ndarray:
         config = self.config
         xi = config.utility_sharpness_critic / config.utility_unit_critic
         if self.guide == "return":

@@ -84,9 +84,11 @@ def test_decisions_equal_the_slow_ones(engine: Any, guide: Any, settings: dict[s
         np.testing.assert_allclose(candidates, np.array(expected.candidates), atol=2e-4, err_msg=message)
         utilities = plan.details.utilities[b]
         np.testing.assert_allclose(utilities, expected.utilities, rtol=1e-3, atol=2e-2, err_msg=message)
-        np.testing.assert_allclose(plan.actions[b], expected.plan[0], atol=3e-3, err_msg=message)
+        # Of equal utilities: softmax makes more of their rounding than of anything else.
+        chosen = expected.plan_for(utilities)
+        np.testing.assert_allclose(plan.actions[b], chosen[0], atol=5e-4, err_msg=message)
         if plan.rest is not None:
-            np.testing.assert_allclose(plan.rest[b, : steps - 1], expected.plan[1:], atol=3e-3, err_msg=message)
+            np.testing.assert_allclose(plan.rest[b, : steps - 1], chosen[1:], atol=5e-4, err_msg=message)
             assert np.isnan(plan.rest[b, steps - 1 :]).all()
 
 
