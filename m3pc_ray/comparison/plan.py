@@ -139,7 +139,7 @@ def _agree(folder: ComparisonFolder, given: Given, new: Mapping[str, dict[str, A
         raise UserError("--data: name at least one data set to compare on")
     for name, facts in new.items():
         was = known.get("datasets", {}).get(name, facts)
-        if was != facts:
+        if _content(was) != _content(facts):  # the file itself may lie elsewhere by now
             raise UserError(
                 f"--data {facts['reference']}: {folder.path} was made with other data called {name} "
                 f"({was['reference']}, {was['steps']:,} steps); rename one, or name another --out"
@@ -191,8 +191,8 @@ def _alone(folder: ComparisonFolder) -> Iterator[None]:
 
 def check_data(folder: ComparisonFolder, name: str, trajectories: Trajectories) -> None:
     """Raises UserError where the data is not what the folder's first cells were made with."""
-    was, now = folder.settings()["datasets"][name], _facts(trajectories)
-    if any(was[key] != value for key, value in now.items()):
+    was = folder.settings()["datasets"][name]
+    if _content(was) != _facts(trajectories):
         raise UserError(f"{was['reference']}: has changed since {folder.path} was made; name another --out")
 
 
@@ -264,6 +264,10 @@ def _facts(trajectories: Trajectories) -> dict[str, Any]:
         "steps": trajectories.num_steps,
         "reward_sum": float(trajectories.rewards.sum(dtype="float64")),
     }
+
+
+def _content(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in described.items() if name != "reference"}
 
 
 def as_json(values: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import ExitStack
 
 import h5py
@@ -101,6 +102,19 @@ def test_what_all_cells_share_cannot_change(tmp_path, capsys):
     assert "other data called" in error(capsys)
     assert compare(out, "--seeds", "1") == 2
     assert f"{store}: has changed since" in error(capsys)
+
+
+def test_a_comparison_goes_on_where_its_data_lies_elsewhere(tmp_path):
+    out, first, second = tmp_path / "out", tmp_path / "a" / "few", tmp_path / "b" / "few"
+    for store in (first, second):
+        write_store(load("bundled/hopper").select(range(10)), store)
+    assert compare(out, "--data", str(first), "--methods", "still") == 0
+    shutil.rmtree(first)
+    assert compare(out, "--seeds", "1") == 2
+    assert compare(out, "--data", str(second), "--seeds", "1") == 0
+    assert json.loads((out / "settings.json").read_text())["datasets"]["few"]["reference"] == str(second)
+    assert compare(out, "--seeds", "2") == 0
+    assert len(list((out / "cells" / "few").iterdir())) == 6
 
 
 def test_points():
