@@ -41,7 +41,7 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
     for label, steps in sizes.items():
         yield from _cases(label, steps, arguments)
     for size, layer_norm in ENSEMBLES[-1:] if arguments.quick else ENSEMBLES:
-        yield _ensemble_case(CriticConfig(ensemble_size=size, layer_norm=layer_norm), arguments)
+        yield _ensemble_case(CriticConfig(ensemble_size=size, layer_norm=layer_norm, dynamics=False), arguments)
 
 
 def _cases(label: str, steps: int, arguments: argparse.Namespace) -> Iterator[Case]:
@@ -50,7 +50,9 @@ def _cases(label: str, steps: int, arguments: argparse.Namespace) -> Iterator[Ca
     statistics, rng = unit_statistics(), np.random.default_rng(0)
     trajectories = make_trajectories(steps)
     torch.manual_seed(0)
-    critic = IQLCritic(OBSERVATION_DIM, ACTION_DIM, CriticConfig(), statistics.states_mean, statistics.states_std)
+    critic = IQLCritic(
+        OBSERVATION_DIM, ACTION_DIM, CriticConfig(dynamics=False), statistics.states_mean, statistics.states_std
+    )
     trainer = IQLTrainer(critic.to(device), CriticConfig(batch_size=batch), dtype)
     bounds = np.full(ACTION_DIM, 1.0, dtype=np.float32)
     data = TransitionData(trajectories, -bounds, bounds, device)

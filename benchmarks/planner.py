@@ -87,7 +87,9 @@ def make_planner(
     config = ModelConfig(width=width, segment_length=SEGMENT_LENGTH, encoder_attention=encoder_attention)
     statistics = unit_statistics()
     model = TrajectoryModel(OBSERVATION_DIM, ACTION_DIM, config, statistics)
-    critic = IQLCritic(OBSERVATION_DIM, ACTION_DIM, CriticConfig(), statistics.states_mean, statistics.states_std)
+    critic = IQLCritic(
+        OBSERVATION_DIM, ACTION_DIM, CriticConfig(dynamics=False), statistics.states_mean, statistics.states_std
+    )
     prompt = ReturnPrompt(np.full(TIME_LIMIT, 3.0, dtype=np.float32), 3000.0, "average", TIME_LIMIT)
     return ForwardPlanner(model, critic, settings, 0.99, prompt, device)
 

@@ -134,8 +134,7 @@ class PretrainConfig:
     gradient_clip: float = 1.0
     """Largest global gradient norm; 0: no clipping."""
     action_loss: ActionLoss = "nll"
-    """How asked actions are learnt: by negative log-likelihood (eq. 1), or by squared error without entropy constraint;
-    the spread is not trained then, so planner.action_noise must be fixed."""
+    """How asked actions are learnt: by likelihood (eq. 1), or by squared error, with planner.action_noise fixed."""
     nll_over: Literal["masked", "all"] = "masked"
     """Action tokens in that loss: masked ones (authors' code) or all (eq. 1)."""
     entropy_target: float | None = None
@@ -173,6 +172,8 @@ class CriticConfig:
     """Q networks; with more than two, targets take the minimum of two drawn anew for every update (REDQ)."""
     layer_norm: bool = False
     """LayerNorm before both ReLUs of the Qs and V (RLPD): bounds how far values are extrapolated beyond the data."""
+    dynamics: bool = True
+    """Learn a one-step network of the dynamics from the same batches, for planner.states_from."""
     expectile: float = 0.7
     """Expectile of the value loss (0.9 for manipulation)."""
     discount: float = 0.99
@@ -232,10 +233,12 @@ class PlannerConfig:
     warm_start: bool = False
     """One candidate more: what the plan of the step before has left, its missing last step by the single mask."""
     asked_returns: str = ""
-    """Candidates from several asked returns, as many from each, such as `0.5,0.75,1`: shares of the way from the data's
-    mean return to the one asked for. Empty: that one alone."""
+    """Candidates from several asked returns, as `0.5,1`: shares of the way from the data's mean to the return asked."""
     rewards_from: Literal["fd", "rp"] = "fd"
     """Where rewards and returns come from: the forward-dynamics pass (cheap) or a pass of their own (the paper)."""
+    states_from: Literal["auto", "fd", "network"] = "auto"
+    """Guide `critic` looks ahead with the forward-dynamics mask (the paper) or the critic's one-step network; auto:
+    the network, but for runs without one and where rewards_from or current_state ask for the mask."""
     current_state: Literal["true", "reconstructed"] = "true"
     """State the critic scores first: the observed one, or its reconstruction (authors' code)."""
     return_prompt: Literal["best_at_step", "best"] = "best_at_step"
@@ -293,8 +296,7 @@ class OnlineConfig:
     environments_per_worker: int = 2
     """Environments each worker steps together with one planning request."""
     overlap: Literal["auto", "always", "never"] = "auto"
-    """Step half of a worker's environments while the other half is planned for; auto: where simulation takes more than
-    a tenth of a worker's time, since halves make smaller planning batches."""
+    """Step half of a worker's environments while the other is planned for; auto: where that takes over a tenth."""
     worker_cpus: float = 0.0
     """CPU cores a rollout worker reserves, fractions allowed; 0: one, or less where the roles outnumber the cores."""
     planners: int = 0
@@ -348,8 +350,7 @@ class OnlineConfig:
     evaluation_episodes: int = 5
     """Episodes of each evaluation during finetuning."""
     planner_batch_wait_ms: float = 2.0
-    """Longest time a planning request waits for company while the planner is idle; it waits only where another worker's
-    request is expected within it."""
+    """Longest wait of a planning request for company, where another worker's is expected within it."""
     checkpoint_minutes: float = 2.0
     """Minutes between checkpoints."""
     checkpoint_updates: int = 100
@@ -361,8 +362,7 @@ class OnlineConfig:
     max_restarts: int = 5
     """Times in a row that one role may die without any progress of the run in between, before the run ends."""
     record_decisions: bool = False
-    """Keep what every decision depended on in the replay log, and in checkpoints the weights served last, for
-    `m3pc explain`."""
+    """Keep in log and checkpoints, for `m3pc explain`, what every decision depended on."""
     threads: int = 0
     """CPU threads of the learner; 0: half the cores, at most 8. With --serial of everything; 0: all cores."""
 

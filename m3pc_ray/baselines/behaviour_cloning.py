@@ -6,7 +6,7 @@ import torch
 
 from m3pc_ray.baselines.feedforward_agent import Policy
 from m3pc_ray.baselines.logged_actions import logged_actions
-from m3pc_ray.baselines.mlp import FloatArray, Progress, TrainedMLP, Training, train_mlp
+from m3pc_ray.model.mlp import FloatArray, Progress, TrainedMLP, Training, train_mlp
 from m3pc_ray.trajectories.episodes import Trajectories
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from m3pc_ray.baselines.logged_actions import logged_actions
-from m3pc_ray.baselines.mlp import MLP, FloatArray, Progress, TrainedMLP, Training, train_mlp
+from m3pc_ray.model.mlp import MLP, FloatArray, Progress, TrainedMLP, Training, train_mlp
 from m3pc_ray.trajectories.episodes import Trajectories
 from m3pc_ray.trajectories.validity import to_nan
 
@@ -17,11 +17,15 @@ def fit_dynamics(trajectories: Trajectories, training: Training, progress: Progr
     Every dimension counts in units of the variance of its change, so that slow ones are learned as well as fast ones.
     Raises UserError where no step has an action and a known successor.
     """
+    return train_mlp(*transition_rows(trajectories), training, progress=progress)
+
+
+def transition_rows(trajectories: Trajectories) -> tuple[FloatArray, FloatArray]:
+    """(observation, action in (-1, 1)) and (change of observation, reward) of every step; NaN where one is unknown."""
     change = trajectories.next_observations() - trajectories.observations
     inputs = np.concatenate([trajectories.observations, logged_actions(trajectories)], axis=1)
     rewards = to_nan(trajectories.rewards, trajectories.rewards_known)
-    targets = np.concatenate([change, rewards[:, None]], axis=1)
-    return train_mlp(inputs, targets, training, progress=progress)
+    return inputs, np.concatenate([change, rewards[:, None]], axis=1)
 
 
 def roll_out(network: MLP, states: FloatArray, actions: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from m3pc_ray.baselines.logged_actions import logged_actions
-from m3pc_ray.baselines.mlp import FloatArray, Progress, TrainedMLP, Training, train_mlp
+from m3pc_ray.model.mlp import FloatArray, Progress, TrainedMLP, Training, train_mlp
 from m3pc_ray.trajectories.episodes import Trajectories
 
 

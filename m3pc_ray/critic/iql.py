@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from m3pc_ray.config import CriticConfig
+from m3pc_ray.critic.dynamics import DynamicsNetwork
 
 NORM_EPSILON = 1e-5
 """Of the LayerNorms; torch's default."""
@@ -50,12 +51,12 @@ class ParallelMLP(nn.Module):
 
 
 class IQLCritic(nn.Module):
-    """The Qs, V and the target copies of the Qs.
+    """The Qs, V, the target copies of the Qs, and with `critic.dynamics` the dynamics, learnt from the same batches.
 
     Args:
         observation_dim: length of an observation.
         action_dim: length of an action in (-1, 1).
-        config: sizes: `hidden_width`, `ensemble_size` and `layer_norm`.
+        config: sizes: `hidden_width`, `ensemble_size`, `layer_norm` and `dynamics`.
         states_mean, states_std: (observation_dim,), the data's statistics.
         value_mean, value_std: units in which the networks predict values (setting `critic.standardise_values`). The
             expectile and the Bellman equation do not care about them.
@@ -80,6 +81,7 @@ class IQLCritic(nn.Module):
         self.q_target.load_state_dict(self.q.state_dict())
         self.q_target.requires_grad_(False)
         self.v = ParallelMLP(1, observation_dim, hidden_width, normed)
+        self.dynamics = DynamicsNetwork(observation_dim, action_dim) if config.dynamics else None
         self.states_mean: Tensor
         self.states_std: Tensor
         self.value_mean: Tensor
@@ -117,5 +119,5 @@ class IQLCritic(nn.Module):
 
 def same_networks(first: CriticConfig, second: CriticConfig) -> bool:
     """Whether the weights of a critic with the first settings fit one with the second."""
-    names = ("hidden_width", "ensemble_size", "layer_norm")
+    names = ("hidden_width", "ensemble_size", "layer_norm", "dynamics")
     return all(getattr(first, name) == getattr(second, name) for name in names)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from m3pc_ray.config import CriticConfig
+from m3pc_ray.critic.dynamics import UPDATE_EVERY, DynamicsTrainer
 from m3pc_ray.critic.iql import NORM_EPSILON, IQLCritic, ParallelMLP
 
 Batch = Mapping[str, Tensor]
@@ -139,7 +140,7 @@ class _Normed:
 
 
 class IQLTrainer:
-    """Optimizer and update of an `IQLCritic`.
+    """Optimizers and update of an `IQLCritic`, its dynamics included where it has one.
 
     Args:
         critic: trained in place. Its parameters become views of the trainer's; it must stay on its device.
@@ -160,30 +161,41 @@ class IQLTrainer:
         self._learnt, self._targets = slice(0, members), slice(members, members + TARGETS)
         self._value, self._next_value, self._evaluations = members - 1, members + TARGETS, members + TARGETS + 1
         self._middle = between.new_empty((self._evaluations, *between.shape[1:]), dtype=dtype)
-        self._updates: int | None = None
+        self._dynamics = (
+            None if critic.dynamics is None else DynamicsTrainer(critic.dynamics, config.learning_rate, dtype)
+        )
+        self._dynamics_loss: dict[str, Tensor] = {}
+        self._done: int | None = None
 
     def optimizers(self) -> dict[str, Any]:
         """Optimizers by the name they have in a checkpoint."""
-        return {"critic_optimizer": self.optimizer}
+        dynamics = {} if self._dynamics is None else self._dynamics.optimizers()
+        return {"critic_optimizer": self.optimizer, **dynamics}
 
     @torch.no_grad()
     def update(self, batch: Batch, learning_rate_factor: float = 1.0) -> dict[str, Tensor]:
-        """One gradient step and one Polyak step; returns the scalars `value_loss` and `q_loss`."""
-        value_loss, q_loss = self.backward(batch, self._draw_targets())
+        """One gradient step and one Polyak step; returns the scalars `value_loss` and `q_loss`.
+
+        Every so many updates one of the dynamics, whose newest loss is `dynamics_loss`.
+        """
+        number = self._count()
+        # Of which targets: where there are only two, both.
+        drawn = None if self._stack.size == TARGETS else drawn_targets(self.seed, number, self._stack.size)
+        value_loss, q_loss = self.backward(batch, drawn)
         self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * learning_rate_factor
         self.optimizer.step()
         self._stack.follow(self.config.polyak)
-        return {"value_loss": value_loss, "q_loss": q_loss}
+        if self._dynamics is not None and number % UPDATE_EVERY == 1:
+            self._dynamics_loss = {"dynamics_loss": self._dynamics.update(batch, learning_rate_factor)}
+        return {"value_loss": value_loss, "q_loss": q_loss, **self._dynamics_loss}
 
-    def _draw_targets(self) -> list[int] | None:
-        """Of the next update; None: there are two."""
-        if self._stack.size == TARGETS:
-            return None
-        if self._updates is None:  # the optimizer, which checkpoints hold, has counted before
+    def _count(self) -> int:
+        """The number of the next update, from 1."""
+        if self._done is None:  # the optimizer, which checkpoints hold, has counted before
             state = self.optimizer.state.get(self._stack.flat)
-            self._updates = int(state["step"]) if state else 0
-        self._updates += 1
-        return drawn_targets(self.seed, self._updates, self._stack.size)
+            self._done = int(state["step"]) if state else 0
+        self._done += 1
+        return self._done
 
     @torch.no_grad()
     def backward(self, batch: Batch, targets: list[int] | None = None) -> tuple[Tensor, Tensor]:

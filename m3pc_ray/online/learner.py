@@ -39,7 +39,7 @@ Arrays = dict[str, np.ndarray]
 
 MOST_UPDATES_AT_ONCE = 2
 """Updates of the trajectory model between two looks at what else there is to do."""
-_LOSSES = ("loss", "value_loss", "q_loss")
+_LOSSES = ("loss", "value_loss", "q_loss", "dynamics_loss")
 WARMUP_UPDATES = 100
 """Updates over which learning rates rise online: the optimizers come out of a schedule that ended at 0."""
 

@@ -22,6 +22,7 @@ FIXED_SETTINGS = (
     "critic.hidden_width",
     "critic.ensemble_size",
     "critic.layer_norm",
+    "critic.dynamics",
     "data.return_scale",
     "data.time_limit",
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from m3pc_ray.config import PlannerConfig
 from m3pc_ray.configuration_ranges import asked_shares
+from m3pc_ray.critic.dynamics import DynamicsNetwork
+from m3pc_ray.critic.iql import IQLCritic
 from m3pc_ray.errors import UserError
 
 
@@ -32,3 +34,25 @@ def check_planner(config: PlannerConfig, segment_length: int) -> None:
         raise UserError(
             f"planner.asked_returns names {len(shares)} returns for planner.num_candidates = {config.num_candidates}"
         )
+
+
+def dynamics_of(critic: IQLCritic | None, config: PlannerConfig) -> DynamicsNetwork | None:
+    """What guide `critic` looks ahead with by `planner.states_from`; None: the forward-dynamics mask.
+
+    Raises UserError where the network is asked for and there is none, or together with settings of the mask's.
+    """
+    network = getattr(critic, "dynamics", None)  # what scores in its place need not have one
+    masked = config.rewards_from == "rp" or config.current_state == "reconstructed"
+    if config.states_from != "network":
+        return None if config.states_from == "fd" or masked else network
+    if masked:
+        raise UserError(
+            "planner.states_from is network, but planner.rewards_from rp and planner.current_state reconstructed are "
+            "the forward-dynamics mask's; leave them out, or use states_from fd"
+        )
+    if critic is not None and network is None:
+        raise UserError(
+            "planner.states_from is network, but this run's critic has learnt no dynamics; pretrain with "
+            "critic.dynamics true, or use states_from fd"
+        )
+    return network

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,16 @@ from m3pc_ray.model.distribution import SquashedGaussian
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.planning.batch_shapes import padded
-from m3pc_ray.planning.checks import check_planner
+from m3pc_ray.planning.checks import check_planner, dynamics_of
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.engine import FastInference
 from m3pc_ray.planning.fixed_noise import FixedNoiseInference
+from m3pc_ray.planning.imagined import Imagined, rolled_out
 from m3pc_ray.planning.inference import Inference, Window
 from m3pc_ray.planning.oracle import PlainInference
 from m3pc_ray.planning.paired import PairedInference
 from m3pc_ray.planning.plan import Plan, PlanDetails, PlanRecord, merge_plans
-from m3pc_ray.planning.population import count_elites, draw, fitted, rest_of_previous, taken
+from m3pc_ray.planning.population import count_elites, draw, fitted, rest_of_previous
 from m3pc_ray.planning.prompts import ReturnPrompt
 from m3pc_ray.planning.randomness import decision_noise
 from m3pc_ray.planning.scoring import FastScorer, Scorer, scored
@@ -81,6 +81,7 @@ class ForwardPlanner:
         if config.action_noise == "fixed":
             self._inference = FixedNoiseInference(self._inference, config.noise_std)
         self._guide_or_error(config.guide)
+        self._dynamics = dynamics_of(self._critic, config)
 
     def _make_inference(self, model: TrajectoryModel) -> Inference:
         if self.config.engine == "plain":
@@ -283,8 +284,13 @@ class ForwardPlanner:
         horizon: int,
         guide: Guide,
         details: bool,
-    ) -> _Imagined:
+    ) -> Imagined:
         """Rewards and terminal values of the first `horizon` steps; with `details`, all states too."""
+        if guide == "critic" and self._dynamics is not None:
+            assert self._scorer is not None
+            return rolled_out(
+                self._dynamics, self._scorer, self.config, self._units, window, candidates, horizon, details
+            )
         config, t, last = self.config, window.position, self.segment_length
         # Only what the utility reads is decoded: rewards r_t..r_{t+h-2}, states s_{t+1}..s_{t+h-1} for the critic.
         last_reward = t + horizon if details else t + horizon - 1
@@ -318,7 +324,7 @@ class ForwardPlanner:
             assert self._scorer is not None
             first_actions = candidates[:, :, :horizon].contiguous()
             terminal_values = scored(self._scorer, config, self._units.denormalise("states", visited), first_actions)
-        return _Imagined(later_states, rewards, terminal_values)
+        return Imagined(later_states, rewards, terminal_values)
 
     def _ask(
         self, window: Window, candidates: Tensor, queries: Mapping[str, range], imagined: Tensor | None = None
@@ -359,22 +365,6 @@ class ForwardPlanner:
         if guide == "critic" and self._critic is None:
             raise UserError("planner.guide is critic, but there is no critic: train one, or use guide return or none")
         return guide
-
-
-@dataclass(frozen=True)
-class _Imagined:
-    states: Tensor  # (B, N, steps decoded, observation_dim), normalised, from t + 1 on
-    rewards: Tensor  # (B, N, h or h - 1), raw
-    terminal_values: Tensor  # (B, N, h)
-
-    def take(self, rows: Tensor) -> _Imagined:
-        """Of every environment the candidates (B, M) alone."""
-        return _Imagined(taken(self.states, rows), taken(self.rewards, rows), taken(self.terminal_values, rows))
-
-    def joined(self, other: _Imagined) -> _Imagined:
-        """These candidates, then the other's."""
-        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-        return _Imagined(*(torch.cat(pair, dim=1) for pair in pairs))
 
 
 def _copied(value: Any) -> Tensor:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from m3pc_ray.baselines.dynamics import transition_rows
 from m3pc_ray.config import RunConfig
 from m3pc_ray.critic.iql import IQLCritic
 from m3pc_ray.errors import UserError
+from m3pc_ray.model.mlp import complete_rows
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.planning.prompts import ReturnPrompt
 from m3pc_ray.training.checkpoints import load_checkpoint
@@ -106,6 +108,8 @@ def build_models(config: RunConfig, trajectories: Trajectories) -> Models:
         values = values[~np.isnan(values)]
         models.critic.value_mean.fill_(float(values.mean()))
         models.critic.value_std.fill_(max(float(values.std()), 1e-3))
+    if models.critic.dynamics is not None:
+        models.critic.dynamics.standardise(*complete_rows(*transition_rows(trajectories)))
     return models
 
 
@@ -133,8 +137,10 @@ def _assemble(
 def models_from_checkpoint(
     config: RunConfig, tensors: dict[str, dict[str, torch.Tensor]], state: dict[str, Any]
 ) -> Models:
-    """Models with the weights of a loaded checkpoint."""
+    """Models with the weights of a loaded checkpoint; one of before `critic.dynamics` has none, whatever it says."""
     described = state["models"]
+    if not any(name.startswith("dynamics.") for name in tensors["critic"]):
+        config = replace(config, critic=replace(config.critic, dynamics=False))
     models = _assemble(
         config,
         described["observation_dim"],

@@ -99,7 +99,7 @@ def take_component(source: RunFolder, config: RunConfig, models: Models) -> Take
         raise UserError(f"{source.path}: trained on other data than {config.data.dataset} (or another return_scale)")
     same = theirs.model == config.model if phase == "btm" else same_networks(theirs.critic, config.critic)
     if not same:
-        sizes = "model.*, critic.hidden_width, critic.ensemble_size, critic.layer_norm"
+        sizes = "model.*, critic.hidden_width, critic.ensemble_size, critic.layer_norm, critic.dynamics"
         raise UserError(f"{source.path}: its {phase} has other sizes than these settings ({sizes})")
     (models.model if phase == "btm" else models.critic).load_state_dict(tensors[phase])
     return TakenComponent(phase, tensors, state)

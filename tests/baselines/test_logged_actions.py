@@ -10,7 +10,7 @@ from m3pc_ray.baselines.behaviour_cloning import fit_behaviour_cloning
 from m3pc_ray.baselines.dynamics import fit_dynamics
 from m3pc_ray.baselines.inverse_dynamics import fit_inverse_dynamics
 from m3pc_ray.baselines.logged_actions import logged_actions
-from m3pc_ray.baselines.mlp import Training
+from m3pc_ray.model.mlp import Training
 from tests.training.test_pretraining import make_trajectories
 
 

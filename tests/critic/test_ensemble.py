@@ -21,7 +21,7 @@ def fresh_seed() -> int:
 
 def make_critic(seed: int, size: int, layer_norm: bool) -> tuple[IQLCritic, CriticConfig]:
     """Random in every parameter, the norms' too; targets differ from what they follow."""
-    config = CriticConfig(hidden_width=16, ensemble_size=size, layer_norm=layer_norm)
+    config = CriticConfig(dynamics=False, hidden_width=16, ensemble_size=size, layer_norm=layer_norm)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     critic = IQLCritic(OBSERVATION_DIM, ACTION_DIM, config, rng.normal(size=5), rng.uniform(0.5, 2.0, size=5), 3.0, 2.0)
@@ -140,7 +140,7 @@ def test_a_resumed_ensemble_goes_on_bit_for_bit() -> None:
 
 def test_checkpoints_of_before_still_fit() -> None:
     """The names, shapes and order of a critic without ensemble and norms are those that earlier versions wrote."""
-    config = CriticConfig(hidden_width=16)
+    config = CriticConfig(hidden_width=16, dynamics=False)
     critic = IQLCritic(OBSERVATION_DIM, ACTION_DIM, config, np.zeros(5), np.ones(5))
     buffers = ["value_mean", "value_std", "states_mean", "states_std"]
     networks = [
@@ -154,5 +154,10 @@ def test_checkpoints_of_before_still_fit() -> None:
 
 def test_what_fits_together() -> None:
     assert same_networks(CriticConfig(), CriticConfig(expectile=0.9))
-    for other in (CriticConfig(ensemble_size=3), CriticConfig(layer_norm=True), CriticConfig(hidden_width=64)):
+    for other in (
+        CriticConfig(ensemble_size=3),
+        CriticConfig(layer_norm=True),
+        CriticConfig(hidden_width=64),
+        CriticConfig(dynamics=False),
+    ):
         assert not same_networks(CriticConfig(), other)

@@ -56,7 +56,7 @@ def make_model(
 
 def make_critic(seed: int, model: TrajectoryModel, **sizes) -> IQLCritic:
     torch.manual_seed(seed)
-    config = CriticConfig(hidden_width=32, **sizes)
+    config = CriticConfig(**{"hidden_width": 32, "dynamics": False, **sizes})
     states = model.states_mean.numpy(), model.states_std.numpy()
     critic = IQLCritic(model.observation_dim, model.action_dim, config, *states, value_mean=0.7, value_std=1.6)
     with torch.no_grad():

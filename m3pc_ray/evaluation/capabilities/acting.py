@@ -25,8 +25,8 @@ from m3pc_ray.trajectories.returns import from_sum, no_return_known
 from m3pc_ray.trajectories.scores import normalised_score
 
 if TYPE_CHECKING:
-    from m3pc_ray.baselines.mlp import MLP
     from m3pc_ray.model.distribution import SquashedGaussian
+    from m3pc_ray.model.mlp import MLP
     from m3pc_ray.planning.inference import Window
     from m3pc_ray.training.assemble import Models
     from m3pc_ray.trajectories.episodes import Trajectories

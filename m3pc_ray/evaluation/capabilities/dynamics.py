@@ -23,7 +23,7 @@ from m3pc_ray.evaluation.held_out import check_sizes
 from m3pc_ray.model.masks import ACTIONS, Mask, forward_dynamics
 
 if TYPE_CHECKING:
-    from m3pc_ray.baselines.mlp import MLP, FloatArray
+    from m3pc_ray.model.mlp import MLP, FloatArray
     from m3pc_ray.training.assemble import Models
     from m3pc_ray.trajectories.episodes import Trajectories
 

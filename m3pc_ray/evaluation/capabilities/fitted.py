@@ -17,8 +17,8 @@ from safetensors.torch import save
 from m3pc_ray.baselines.behaviour_cloning import fit_behaviour_cloning
 from m3pc_ray.baselines.dynamics import fit_dynamics
 from m3pc_ray.baselines.inverse_dynamics import fit_inverse_dynamics
-from m3pc_ray.baselines.mlp import MLP, MLPConfig, Progress, TrainedMLP, Training
 from m3pc_ray.errors import UserError
+from m3pc_ray.model.mlp import MLP, MLPConfig, Progress, TrainedMLP, Training
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.trajectories.store import checksum
 

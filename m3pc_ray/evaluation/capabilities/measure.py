@@ -13,7 +13,6 @@ import torch
 
 from m3pc_ray.agent import Agent
 from m3pc_ray.baselines.logged_actions import logged_actions
-from m3pc_ray.baselines.mlp import Training
 from m3pc_ray.config import EvaluationConfig
 from m3pc_ray.evaluation.capabilities.acting import (
     asked_returns,
@@ -37,6 +36,7 @@ from m3pc_ray.evaluation.capabilities.prediction import (
 )
 from m3pc_ray.evaluation.capabilities.windows import Windows, described, sample_windows, squared_errors
 from m3pc_ray.model import masks
+from m3pc_ray.model.mlp import Training
 
 if TYPE_CHECKING:
     from m3pc_ray.evaluation.evaluate import Progress

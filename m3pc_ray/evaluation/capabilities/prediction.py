@@ -13,8 +13,8 @@ from m3pc_ray.model import masks
 from m3pc_ray.model.masks import STATES
 
 if TYPE_CHECKING:
-    from m3pc_ray.baselines.mlp import MLP
     from m3pc_ray.evaluation.capabilities.windows import FloatArray
+    from m3pc_ray.model.mlp import MLP
     from m3pc_ray.training.assemble import Models
 
 ACTION_UNIT = "squared action, range -1 to 1"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m3pc_ray.baselines.mlp import MLPConfig, Training
 from m3pc_ray.cli import main
 from m3pc_ray.evaluation.capabilities import fitted
 from m3pc_ray.evaluation.capabilities.tables import remarks
+from m3pc_ray.model.mlp import MLPConfig, Training
 from m3pc_ray.report import capabilities
 from m3pc_ray.report.capabilities import summary_bars
 from m3pc_ray.training.run_folder import RunFolder

@@ -10,7 +10,6 @@ import torch
 
 from m3pc_ray.baselines.dynamics import fit_dynamics
 from m3pc_ray.baselines.inverse_dynamics import fit_inverse_dynamics
-from m3pc_ray.baselines.mlp import MLPConfig, Training
 from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.capabilities.dynamics import (
     forward_dynamics_errors,
@@ -26,6 +25,7 @@ from m3pc_ray.evaluation.capabilities.prediction import (
 )
 from m3pc_ray.evaluation.capabilities.windows import Windows, mean_and_error, sample_windows
 from m3pc_ray.model import masks
+from m3pc_ray.model.mlp import MLPConfig, Training
 from m3pc_ray.training.assemble import Models, load_models
 from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
 from m3pc_ray.trajectories.returns import returns_to_go

@@ -1,4 +1,4 @@
-"""A multilayer perceptron and its training: what all baselines are made of."""
+"""A multilayer perceptron and its training: what baselines and the critic's dynamics are made of."""
 
 from __future__ import annotations
 
@@ -140,8 +140,7 @@ def train_mlp(
             f"a baseline of {training.steps} steps with {training.batch_size} rows each cannot be trained; at least 1 "
             "of both is needed"
         )
-    known = np.isfinite(inputs).all(axis=1) & np.isfinite(targets).all(axis=1)
-    inputs, targets = inputs[known], targets[known]
+    inputs, targets = complete_rows(inputs, targets)
     if not len(inputs):
         raise UserError("no complete transition to train a baseline on")
     started = time.perf_counter()
@@ -177,6 +176,12 @@ def train_mlp(
             progress(step + 1, training.steps)
     network.eval().requires_grad_(False)
     return TrainedMLP(network, time.perf_counter() - started, len(data))
+
+
+def complete_rows(inputs: FloatArray, targets: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The rows in which every value is finite."""
+    known = np.isfinite(inputs).all(axis=1) & np.isfinite(targets).all(axis=1)
+    return inputs[known], targets[known]
 
 
 def learning_rate_factor(step: int, steps: int, warmup_fraction: float) -> float:

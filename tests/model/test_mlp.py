@@ -11,8 +11,8 @@ import torch
 from m3pc_ray.baselines.behaviour_cloning import train_behaviour_cloning
 from m3pc_ray.baselines.dynamics import fit_dynamics, roll_out
 from m3pc_ray.baselines.inverse_dynamics import fit_inverse_dynamics, pairs
-from m3pc_ray.baselines.mlp import MLPConfig, Training, learning_rate_factor, train_mlp
 from m3pc_ray.errors import UserError
+from m3pc_ray.model.mlp import MLPConfig, Training, learning_rate_factor, train_mlp
 from m3pc_ray.trajectories.episodes import DatasetMetadata, EpisodeEnd, Trajectories
 
 A = np.array([[0.9, 0.1], [-0.1, 0.8]], dtype=np.float32)
