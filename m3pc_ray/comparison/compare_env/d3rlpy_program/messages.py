@@ -43,8 +43,8 @@ class Parent:
         return self._asked or os.getppid() != self._parent
 
     def progress(self, phase: str, done: int, total: int) -> None:
-        """What is under way, at most every `PROGRESS_SECONDS`."""
-        if time.monotonic() - self._said_at >= PROGRESS_SECONDS:
+        """What is under way, at most every `PROGRESS_SECONDS`, and at its end."""
+        if done == total or time.monotonic() - self._said_at >= PROGRESS_SECONDS:
             self._said_at = time.monotonic()
             self._say(event="progress", phase=phase, done=done, total=total)
 
