@@ -24,7 +24,7 @@ from m3pc_ray.training.interrupt import StopRequest
 
 LOOK_SECONDS = 0.2
 """Between two looks for Ctrl-C and at the clock."""
-SHOWN_LINES = 6
+SHOWN_LINES = 3
 """Of what a process said that failed."""
 STOPPED = 130
 """Its exit code after a stop that it was asked for."""
