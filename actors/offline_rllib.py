@@ -1,7 +1,7 @@
 """RLlib's BC, IQL or CQL on a data set, as a process of its own: `python -m actors.offline_rllib FOLDER`.
 
-FOLDER/assignment.json says what to train (`m3pc_ray.comparison.methods.rllib`). Left behind: progress.json,
-learner.safetensors while it is not done, then policy.safetensors.
+FOLDER/assignment.json says what to train (`m3pc_ray.comparison.methods.rllib`). Left behind: learner.safetensors while
+it is not done, then policy.safetensors. What it says meanwhile is in `m3pc_ray.comparison.child`.
 
 The networks, losses, optimizers and targets are RLlib's: its Learner is built from its algorithm's configuration and
 updated as its algorithms do. Only what feeds it differs: batches are drawn from arrays in memory, where
@@ -24,12 +24,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from m3pc_ray.comparison.compare_env.d3rlpy_program.messages import STOPPED, Parent, Stopped
 from m3pc_ray.comparison.exported_policy import ACTIVATIONS, ExportedPolicy, Output
 from m3pc_ray.comparison.learner_file import load_learner, save_learner
 from m3pc_ray.errors import UserError
 from m3pc_ray.training.data import transition_arrays
-from m3pc_ray.training.interrupt import StopRequest
-from m3pc_ray.training.run_folder import write_atomically
 from m3pc_ray.training.state import pack_optimizer, pack_torch_generator, unpack_optimizer, unpack_torch_generator
 from m3pc_ray.trajectories.resolve import load
 
@@ -134,10 +133,10 @@ class Batches:
         )
 
 
-def train(folder: Path) -> None:
+def train(folder: Path, parent: Parent) -> None:
     """Does what FOLDER/assignment.json says, from the last checkpoint on.
 
-    Raises KeyboardInterrupt on Ctrl-C, after a checkpoint; UserError where training diverges.
+    Raises Stopped where it is to end, after a checkpoint; UserError where training diverges.
     """
     work = json.loads((folder / "assignment.json").read_text())
     torch.set_num_threads(work["threads"])
@@ -148,20 +147,19 @@ def train(folder: Path) -> None:
     if checkpoint.is_file():
         done = restore(learner, checkpoint)
     saved = time.monotonic()
-    with StopRequest() as stop:
-        while done < work["updates"]:
-            for _ in range(min(LOOK_UPDATES, work["updates"] - done)):
-                learner.update(
-                    batch=batches.draw(done), timesteps={"num_env_steps_sampled_lifetime": done * BATCH_SIZE}
-                )
-                done += 1
-            if not all(bool(torch.isfinite(each).all()) for each in learner.module[MODULE].parameters()):
-                raise UserError(f"RLlib's {work['algorithm']} diverged before update {done}: a weight is not finite")
-            write_atomically(folder / "progress.json", json.dumps({"updates": done}) + "\n")
-            if stop.requested or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                save(learner, checkpoint, done)
-                saved = time.monotonic()
-            stop.check()
+    while done < work["updates"]:
+        for _ in range(min(LOOK_UPDATES, work["updates"] - done)):
+            learner.update(batch=batches.draw(done), timesteps={"num_env_steps_sampled_lifetime": done * BATCH_SIZE})
+            done += 1
+        if not all(bool(torch.isfinite(each).all()) for each in learner.module[MODULE].parameters()):
+            raise UserError(f"RLlib's {work['algorithm']} diverged before update {done}: a weight is not finite")
+        parent.progress("update", done, work["updates"])
+        stop = parent.wants_stop
+        if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            save(learner, checkpoint, done)
+            saved = time.monotonic()
+        if stop:
+            raise Stopped
     export(learner.module[MODULE], done).save(folder / "policy.safetensors")
     checkpoint.unlink(missing_ok=True)
 
@@ -200,9 +198,10 @@ def main(folder: Path) -> int:
     warnings.filterwarnings("ignore")
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
-        train(folder)
-    except KeyboardInterrupt:
-        return 130
+        with Parent() as parent:
+            train(folder, parent)
+    except Stopped:
+        return STOPPED
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -11,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from m3pc_ray.baselines.feedforward_agent import FeedforwardAgent, Policy
 from m3pc_ray.comparison.accounting import Account
 from m3pc_ray.comparison.folder import CellKey, ComparisonFolder
-from m3pc_ray.comparison.method import OFFLINE, Assignment, Played
+from m3pc_ray.comparison.method import OFFLINE, Assignment
 from m3pc_ray.comparison.plan import Plan, Training, as_json, check_data
 from m3pc_ray.config import EvaluationConfig
 from m3pc_ray.environments.make import EnvironmentGroup
@@ -93,7 +92,6 @@ class Conductor:
             budget=plan.budgets[training.method.name],
             points=training.points,
             threads=plan.threads,
-            evaluation=plan.evaluation,
             settings=plan.settings,
         )
         threads = torch.get_num_threads()
@@ -116,7 +114,7 @@ class Conductor:
         self,
         point: int,
         updates: int,
-        policy: Policy | Acting | Played,
+        policy: Policy | Acting,
         row: str = "",
         environment_steps: int | None = None,
     ) -> Mapping[str, Any]:
@@ -153,7 +151,7 @@ class Conductor:
         if missing:
             self.account.open(missing[0].point)
 
-    def _play(self, policy: Policy | Acting | Played) -> dict[str, Any]:
+    def _play(self, policy: Policy | Acting) -> dict[str, Any]:
         metadata = self.trajectories.metadata
         threads = torch.get_num_threads()
         started = time.monotonic()
@@ -197,22 +195,18 @@ class Conductor:
         )
 
 
-def play(policy: Policy | Acting | Played, metadata: DatasetMetadata, evaluation: EvaluationConfig) -> dict[str, Any]:
+def play(policy: Policy | Acting, metadata: DatasetMetadata, evaluation: EvaluationConfig) -> dict[str, Any]:
     """What a policy earns: the keys of `evaluation.evaluate.earned` and the episodes' lengths.
 
     Every method goes through here: the same environments, resets and seeds, deterministic.
     """
-    if isinstance(policy, Played):
-        returns, lengths = np.asarray(policy.returns, dtype=np.float64), list(policy.lengths)
-    else:
-        agent = cast(Acting, policy) if hasattr(policy, "plan") else FeedforwardAgent(policy, metadata)
-        count = min(PARALLEL_ENVIRONMENTS, evaluation.episodes)
-        with EnvironmentGroup(metadata.environment_id, count) as group:
-            episodes = run_episodes(agent, group, replace(evaluation, deterministic=True))
-        returns, lengths = episodes.returns, episodes.lengths.tolist()
-    row = earned(returns, metadata)
+    agent = cast(Acting, policy) if hasattr(policy, "plan") else FeedforwardAgent(policy, metadata)
+    count = min(PARALLEL_ENVIRONMENTS, evaluation.episodes)
+    with EnvironmentGroup(metadata.environment_id, count) as group:
+        episodes = run_episodes(agent, group, replace(evaluation, deterministic=True))
+    row = earned(episodes.returns, metadata)
     kept = ("episodes", "score_mean", "score_sem", "return_mean", "return_sem", "scores", "returns")
-    return {**{name: row[name] for name in kept}, "lengths": lengths}
+    return {**{name: row[name] for name in kept}, "lengths": episodes.lengths.tolist()}
 
 
 def processor() -> str:

@@ -13,28 +13,17 @@ played: write the checkpoint first, then record, then go on. Points that are kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from m3pc_ray.baselines.feedforward_agent import Policy
-from m3pc_ray.config import EvaluationConfig
 from m3pc_ray.evaluation.evaluate import Acting
 from m3pc_ray.trajectories.episodes import Trajectories
 
 OFFLINE = 0
 """The point after offline training, before any environment step."""
-
-
-@dataclass(frozen=True)
-class Played:
-    """What a method earned that plays the episodes itself, with the resets of `Assignment.evaluation`."""
-
-    returns: Sequence[float]
-    """Of every episode, in the order of the resets' seeds."""
-    lengths: Sequence[int]
-    """Their steps."""
 
 
 Report = Callable[[str, int, int], None]
@@ -64,8 +53,6 @@ class Assignment:
     """CPU threads to train with."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of our own runs, by their dotted names; others need not look at them."""
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    """Episodes of a point: episode i is reset with `seed + i`."""
 
     @property
     def environment_id(self) -> str:
@@ -84,7 +71,7 @@ class Record(Protocol):
         self,
         point: int,
         updates: int,
-        policy: Policy | Acting | Played,
+        policy: Policy | Acting,
         row: str = "",
         environment_steps: int | None = None,
     ) -> Mapping[str, Any]:
@@ -94,7 +81,7 @@ class Record(Protocol):
             point: `OFFLINE` or one of `assignment.points`.
             updates: gradient updates done so far, of all networks that have a loop of their own.
             policy: raw observations (B, observation_dim) to actions (B, action_dim) in (-1, 1), without memory and
-                deterministic; or an agent that remembers episodes; or what was earned already.
+                deterministic; or an agent that remembers episodes, and hears their rewards where it has `hear`.
             row: which of the method's rows this is; may be left out where it has one.
             environment_steps: taken so far, where they are not exactly `point`.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,14 @@ class Acting(Protocol):
         streams: npt.ArrayLike | None = None,
     ) -> Plan:
         """Actions in (-1, 1), see `Agent.plan`."""
+
+
+@runtime_checkable
+class HearsRewards(Protocol):
+    """An agent whose next action depends on what the last one earned, as one with a return to reach does."""
+
+    def hear(self, rewards: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> None:
+        """What the actions just planned for `rows` earned, (rows,)."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ def run_episodes(
     starts = np.ones(width, dtype=np.bool_)
     upcoming, finished, planning_seconds, started = width, 0, 0.0, time.perf_counter()
     planning_cpu_seconds = 0.0
+    listener = agent if isinstance(agent, HearsRewards) else None
     while len(rows):
         before, cpu_before = time.perf_counter(), time.process_time()
         plan = agent.plan(
@@ -100,6 +109,8 @@ def run_episodes(
         planning_cpu_seconds += time.process_time() - cpu_before
         actions = to_environment_range(plan.actions, agent.action_low, agent.action_high)
         transitions = group.step(actions, rows)
+        if listener is not None:
+            listener.hear(transitions.rewards, rows)
         observations[rows] = transitions.observations
         returns[episode_of_row[rows]] += transitions.rewards
         lengths[episode_of_row[rows]] += 1

@@ -60,7 +60,7 @@ def test_bc_in_a_comparison_counts_the_process_it_starts(store, tmp_path):
 
 
 def test_a_training_that_fails_says_why(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(child, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(child, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(rllib, "PROGRAM", "no_such_program")
     given = Assignment("random", str(store), random_hopper_episodes(), 0, tmp_path, {"updates": 3})
     with pytest.raises(UserError, match=r"RLlib's training ended with code 1: .*no_such_program"):

@@ -32,17 +32,17 @@ def cql(assignment: Assignment, record: Record, report: Report) -> None:
 
 
 def _train(algorithm: str, assignment: Assignment, record: Record, report: Report) -> None:
-    folder, total = assignment.folder, assignment.budget["updates"]
+    folder = assignment.folder
     policy = folder / "policy.safetensors"
     if not policy.is_file():
         work = {
             "algorithm": algorithm,
             "dataset": assignment.reference,
             "seed": assignment.seed,
-            "updates": total,
+            "updates": assignment.budget["updates"],
             "threads": assignment.threads,
         }
         write_atomically(folder / "assignment.json", json.dumps(work, indent=2) + "\n")
-        run_child([sys.executable, "-m", PROGRAM, str(folder)], assignment, report, "update", total, "RLlib")
+        run_child([sys.executable, "-m", PROGRAM, str(folder)], assignment, report, "RLlib")
     exported = ExportedPolicy.load(policy)
     record(OFFLINE, exported.updates, exported)
