@@ -25,6 +25,7 @@ def fill(folder, leave: int) -> None:
                 file.write(bytes(min(free, 2**16)))
 
 
+@pytest.mark.parametrize("small_disk", [16], indirect=True)  # holds the three checkpoints that a run may have at once
 @pytest.mark.parametrize(
     "leave, error",
     [

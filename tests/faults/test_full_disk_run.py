@@ -13,7 +13,7 @@ from tests.online.factory import make_pretrained_run
 pytestmark = pytest.mark.faults
 
 
-@pytest.mark.parametrize("small_disk", [2], indirect=True)
+@pytest.mark.parametrize("small_disk", [16], indirect=True)
 @pytest.mark.parametrize("room", [200_000, 25_000], ids=["for the log, not for a checkpoint", "for neither"])
 def test_a_run_that_fills_the_disk(small_disk, room, tmp_path, capsys):
     pretrained = make_pretrained_run(tmp_path)
