@@ -11,7 +11,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.online.replay.offline_data import OfflineData
 from m3pc_ray.online.served_weights import SERVED_CRITIC, SERVED_MODEL
 from m3pc_ray.training import noise_std
-from m3pc_ray.training.assemble import models_from_checkpoint
+from m3pc_ray.training.assemble import as_trained, models_from_checkpoint
 from m3pc_ray.training.checkpoints import load_checkpoint, save_checkpoint
 from m3pc_ray.training.data_parts import split_seed
 from m3pc_ray.training.run_folder import RunFolder
@@ -70,7 +70,7 @@ def prepare(source: RunFolder, out: str | Path, config: RunConfig, overwrite: bo
     if Path(out).expanduser().resolve() == source.path.resolve():
         raise UserError(f"--out {out}: that is the run to start from; name another folder")
     tensors, state = load_checkpoint(source)
-    models = state["models"]
+    models, config = state["models"], as_trained(config, tensors)
     if config.online.guide == "critic" and state["critic_updates"] == 0:
         raise UserError(f"online.guide is critic, but {source.path} has no trained critic; use --online.guide return")
     offline = OfflineData.of(config, models)

@@ -108,8 +108,9 @@ def build_models(config: RunConfig, trajectories: Trajectories) -> Models:
         values = values[~np.isnan(values)]
         models.critic.value_mean.fill_(float(values.mean()))
         models.critic.value_std.fill_(max(float(values.std()), 1e-3))
-    if models.critic.dynamics is not None:
-        models.critic.dynamics.standardise(*complete_rows(*transition_rows(trajectories)))
+    inputs, targets = complete_rows(*transition_rows(trajectories))
+    if models.critic.dynamics is not None and len(inputs):
+        models.critic.dynamics.standardise(inputs, targets)
     return models
 
 
@@ -134,13 +135,21 @@ def _assemble(
     return Models(config, model, critic, critic_updates, statistics, prompt, metadata, time_limit)
 
 
+def as_trained(config: RunConfig, tensors: dict[str, dict[str, torch.Tensor]]) -> RunConfig:
+    """The configuration of a checkpoint's run without `critic.dynamics` where its critic is of before there was any.
+
+    A file that lacks the setting reads as the default, which such weights do not fit.
+    """
+    if any(name.startswith("dynamics.") for name in tensors["critic"]):
+        return config
+    return replace(config, critic=replace(config.critic, dynamics=False))
+
+
 def models_from_checkpoint(
     config: RunConfig, tensors: dict[str, dict[str, torch.Tensor]], state: dict[str, Any]
 ) -> Models:
-    """Models with the weights of a loaded checkpoint; one of before `critic.dynamics` has none, whatever it says."""
-    described = state["models"]
-    if not any(name.startswith("dynamics.") for name in tensors["critic"]):
-        config = replace(config, critic=replace(config.critic, dynamics=False))
+    """Models with the weights of a loaded checkpoint."""
+    described, config = state["models"], as_trained(config, tensors)
     models = _assemble(
         config,
         described["observation_dim"],

@@ -21,7 +21,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.model.masks import user_patterns
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.training import noise_std
-from m3pc_ray.training.assemble import Models, build_models, models_from_checkpoint
+from m3pc_ray.training.assemble import Models, as_trained, build_models, models_from_checkpoint
 from m3pc_ray.training.btm_trainer import BTMTrainer, schedule_factor
 from m3pc_ray.training.checkpoints import (
     Tensors,
@@ -89,7 +89,7 @@ def take_component(source: RunFolder, config: RunConfig, models: Models) -> Take
     if config.pretrain.components == "both":
         raise UserError("--start-from needs --pretrain.components btm or critic: the other one is taken from that run")
     tensors, state = load_checkpoint(source)
-    theirs = source.config()
+    theirs = as_trained(source.config(), tensors)
     phase = "btm" if config.pretrain.components == "critic" else "critic"
     statistics, their_statistics = models.statistics.to_dict(), state["models"]["statistics"]
     # A critic sees rewards as they are and no returns-to-go: of the statistics only the states' matter to it.
