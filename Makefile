@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := m3pc_ray actors tune tests benchmarks configs setup.py
 
-.PHONY: setup demo compare-env browser test test-all test-faults format lint type build
+.PHONY: setup demo compare-env manipulation-env browser test test-all test-faults test-manipulation format lint type build
 .DEFAULT_GOAL := setup
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -30,6 +30,15 @@ compare-env: .venv-compare/.made
 .venv-compare/.made: constraints-compare.txt
 	test -x .venv-compare/bin/python || $(PYTHON) -m venv .venv-compare
 	.venv-compare/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-compare.txt
+	touch $@
+
+# Everything of ours beside robosuite, which asks for an older MuJoCo.
+manipulation-env: .venv-manipulation/.made
+
+.venv-manipulation/.made: pyproject.toml setup.py constraints-manipulation.txt
+	test -x .venv-manipulation/bin/python || $(PYTHON) -m venv .venv-manipulation
+	.venv-manipulation/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-manipulation.txt -e .
+	.venv-manipulation/bin/python -m pip install --quiet --disable-pip-version-check --no-deps robosuite==1.5.2
 	touch $@
 
 demo: .venv/.product
@@ -62,6 +71,10 @@ test-all: lint type
 # Every fault that is injected on purpose; the quick ones are in `make test` too.
 test-faults: setup
 	$(BIN)/pytest -m "faults and not gpu"
+
+# What needs robosuite, and what reads its data, in the environment that has it.
+test-manipulation: manipulation-env
+	.venv-manipulation/bin/python -m pytest -m "" tests/environments/manipulation tests/trajectories/test_robomimic.py
 
 format: setup
 	$(BIN)/ruff check --fix $(SOURCES)

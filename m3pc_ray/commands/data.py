@@ -8,15 +8,17 @@
     m3pc data convert d4rl/hopper-medium-v2 d4rl/hopper-medium-replay-v2 data/hopper-both
     m3pc data convert bundled/hopper data/few-actions --drop-actions 0.95 --seed 0
     m3pc data convert data/few-actions data/labelled --complete-only
+    m3pc data convert can.hdf5 data/can-better --mask better
+    m3pc data convert data/can can.hdf5 --layout robomimic
     m3pc data convert runs/finetuned data/finetuned-replay
     m3pc data info runs/finetuned/replay
     m3pc data download d4rl/hopper-medium-v2 --folder data
     m3pc data collect --environment Hopper-v4 --level 0.4 --out data/hopper-sac
 
-A REF is `bundled/hopper`, a D4RL name, a Minari id, or the path of a trajectory store, a D4RL HDF5 file or a Minari
-folder. D4RL files lie in --folder, else in $D4RL_DATASET_DIR, else in ~/.d4rl/datasets. For `info` and `convert` it may
-be a finetuned run (or its `replay` folder) too: the episodes its workers have played, with their ends as they were;
-converted, they are a data set like any other.
+A REF is `bundled/hopper`, a D4RL name, a Minari id, or the path of a trajectory store, a D4RL or robomimic HDF5 file
+or a Minari folder. D4RL files lie in --folder, else in $D4RL_DATASET_DIR, else in ~/.d4rl/datasets. For `info` and
+`convert` it may be a finetuned run (or its `replay` folder) too: the episodes its workers have played, with their ends
+as they were; converted, they are a data set like any other.
 """
 
 from __future__ import annotations
@@ -61,9 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.add_argument(
         "source", nargs="+", metavar="SRC", help="name, Minari id, path or finetuned run; several are joined"
     )
-    command.add_argument(
-        "target", metavar="DST", help="trajectory store (folder), or D4RL HDF5 if it ends in .hdf5 or .h5"
-    )
+    command.add_argument("target", metavar="DST", help="trajectory store (folder), or HDF5 if it ends in .hdf5 or .h5")
     command.add_argument("--environment", default="", metavar="ID", help="environment, where the data names none")
     command.add_argument("--overwrite", action="store_true", help="replace an existing DST")
     command.add_argument(
@@ -76,6 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--complete-only", action="store_true", help="leave out episodes that lack an action or a reward (for RLlib)"
     )
+    command.add_argument(
+        "--mask", default="", metavar="NAME", help="of a robomimic file, only the episodes of this mask"
+    )
+    command.add_argument("--layout", choices=("d4rl", "robomimic"), default="d4rl", help="of an HDF5 DST")
     command.set_defaults(act=convert)
 
     command = actions.add_parser("download", parents=[common], help="fetch a D4RL file")
@@ -106,7 +110,7 @@ def list_data(arguments: argparse.Namespace) -> None:
 
 def describe(arguments: argparse.Namespace) -> None:
     """`m3pc data info REF`"""
-    from m3pc_ray.trajectories import summary
+    from m3pc_ray.trajectories import robomimic, summary
     from m3pc_ray.trajectories.files import disk_bytes
 
     data, path = _load(arguments.reference, arguments)
@@ -139,6 +143,9 @@ def describe(arguments: argparse.Namespace) -> None:
     if row["reference_source"]:
         facts.add_row("reference scores", row["reference_source"])
     facts.add_row("origin", row["origin"])
+    if path is not None and robomimic.is_robomimic(path):
+        row["masks"] = robomimic.masks(path)
+        facts.add_row("masks", ", ".join(f"{name} {count:,}" for name, count in row["masks"].items()) or "none")
     facts.add_row("returns drawn in", row["figure"])
     _print(facts, table)
     _write(arguments.json, [row])
@@ -146,7 +153,7 @@ def describe(arguments: argparse.Namespace) -> None:
 
 def convert(arguments: argparse.Namespace) -> None:
     """`m3pc data convert SRC [SRC ...] DST`"""
-    from m3pc_ray.trajectories import d4rl
+    from m3pc_ray.trajectories import d4rl, robomimic_writer
     from m3pc_ray.trajectories.episodes import Trajectories
     from m3pc_ray.trajectories.files import disk_bytes, replacing
     from m3pc_ray.trajectories.store import write_store
@@ -154,7 +161,11 @@ def convert(arguments: argparse.Namespace) -> None:
     target = Path(arguments.target).expanduser()
     if target.exists() and not arguments.overwrite:
         raise UserError(f"{target} already exists; choose another name or give --overwrite")
-    parts = [_load(source, arguments)[0] for source in arguments.source]
+    if arguments.layout != "d4rl" and target.suffix not in d4rl.SUFFIXES:
+        raise UserError(
+            f"--layout {arguments.layout}: needs a DST that ends in {' or '.join(d4rl.SUFFIXES)}, not {target}"
+        )
+    parts = [_load(source, arguments, arguments.mask)[0] for source in arguments.source]
     data = parts[0]
     if len(parts) > 1:
         names = [part.metadata.name for part in parts]
@@ -170,7 +181,7 @@ def convert(arguments: argparse.Namespace) -> None:
         if target.is_dir():
             raise UserError(f"{target} is a folder; it will not be overwritten by a file")
         with replacing(target, arguments.overwrite) as fresh:
-            d4rl.write_hdf5(data, fresh)
+            (robomimic_writer.write_robomimic if arguments.layout == "robomimic" else d4rl.write_hdf5)(data, fresh)
     else:
         write_store(data, target, arguments.overwrite)
     size = _megabytes(disk_bytes(target))
@@ -221,17 +232,19 @@ def fetch(arguments: argparse.Namespace) -> None:
     print(f"{path}: {_megabytes(disk_bytes(path))}{kept}")
 
 
-def _load(reference: str, arguments: argparse.Namespace) -> tuple[Trajectories, Path | None]:
-    """The data set behind a reference, and where it lies on this machine."""
+def _load(reference: str, arguments: argparse.Namespace, mask: str = "") -> tuple[Trajectories, Path | None]:
+    """The data set behind a reference, or the episodes of one of its masks, and where it lies on this machine."""
     from m3pc_ray.online.replay.log_dataset import read_dataset, replay_folder
     from m3pc_ray.trajectories import resolve
 
     folder = replay_folder(reference)
     if folder is not None:
+        if mask:
+            raise UserError(f"{reference}: is no robomimic file, so it has no mask {mask}")
         return read_dataset(folder, arguments.environment), folder
     with _download_progress() as progress:
         location = resolve.locate(reference, arguments.folder, progress)
-    return resolve.read(location, arguments.environment), location.path
+    return resolve.read(location, arguments.environment, mask), location.path
 
 
 @contextlib.contextmanager

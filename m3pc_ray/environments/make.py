@@ -19,7 +19,10 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from m3pc_ray.environments.manipulation import tasks
 from m3pc_ray.errors import UserError
+
+tasks.register()
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -32,6 +32,14 @@ def _legs(*names: str) -> list[tuple[str, str]]:
     return [(name, "rad") for name in names]
 
 
+def _manipulated(thing: str) -> list[Dimension]:
+    """Of a manipulation task, in the order of `manipulation.observation`."""
+    pose = [*((axis, "m") for axis in "xyz"), *((axis, "") for axis in ("qx", "qy", "qz", "qw"))]
+    entries = [(f"end_effector_{name}", unit) for name, unit in pose] + [("left_finger", "m"), ("right_finger", "m")]
+    entries += [(f"{thing}_{name}", unit) for name, unit in pose]
+    return [Dimension(*entry) for entry in entries + [(f"{thing}_relative_{name}", unit) for name, unit in pose]]
+
+
 _TORSO = [("torso_height", "m"), ("torso_angle", "rad")]
 _KNOWN = {
     "Hopper": _with_velocities([*_TORSO, *_legs("thigh_joint", "leg_joint", "foot_joint")]),
@@ -41,6 +49,10 @@ _KNOWN = {
             *_legs("thigh_joint", "leg_joint", "foot_joint", "thigh_left_joint", "leg_left_joint", "foot_left_joint"),
         ]
     ),
+    "Lift": _manipulated("cube"),
+    "PickPlaceCan": _manipulated("can"),
+    "PickPlaceCan-limited": _manipulated("can"),
+    "NutAssemblySquare": _manipulated("nut"),
     "HalfCheetah": _with_velocities(
         [
             ("front_tip_height", "m"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories import validation, validity
 from m3pc_ray.trajectories.episodes import DatasetMetadata, EpisodeEnd, Trajectories
+from m3pc_ray.trajectories.hdf5_arrays import open_file, read_matrix, read_vector
 
 SUFFIXES = (".hdf5", ".h5")
 REQUIRED_KEYS = ("observations", "terminals")
@@ -45,19 +46,19 @@ def read_hdf5(path: str | Path, environment: str = "") -> Trajectories:
     """
     path = Path(path)
     source = str(path)
-    with _open(path) as file:
+    with open_file(path) as file:
         for key in REQUIRED_KEYS:
             if not isinstance(file.get(key), h5py.Dataset):
                 present = ", ".join(sorted(file.keys())) or "none"
                 raise UserError(f"{source}: key '{key}' is missing (keys: {present})")
         keys = ("actions", "rewards", "timeouts", "next_observations")
         optional = {key: isinstance(file.get(key), h5py.Dataset) for key in keys}
-        observations = _matrix(source, file, "observations")
-        stored_actions = _matrix(source, file, "actions") if optional["actions"] else None
-        stored_rewards = _vector(source, file, "rewards", np.float32) if optional["rewards"] else None
-        terminals = _vector(source, file, "terminals", np.bool_)
-        timeouts = _vector(source, file, "timeouts", np.bool_) if optional["timeouts"] else None
-        following = _matrix(source, file, "next_observations") if optional["next_observations"] else None
+        observations = read_matrix(source, file, "observations")
+        stored_actions = read_matrix(source, file, "actions") if optional["actions"] else None
+        stored_rewards = read_vector(source, file, "rewards", np.float32) if optional["rewards"] else None
+        terminals = read_vector(source, file, "terminals", np.bool_)
+        timeouts = read_vector(source, file, "timeouts", np.bool_) if optional["timeouts"] else None
+        following = read_matrix(source, file, "next_observations") if optional["next_observations"] else None
         attributes = {key: _plain(value) for key, value in file.attrs.items()}
         own = _read_own(source, file)
 
@@ -237,46 +238,3 @@ def _versions(text: str) -> dict[str, str]:
 
 def _plain(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    """The opened file; what h5py raises on a bad one becomes a UserError."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        known = "truncated" if "truncated" in str(error) else "not HDF5" if "signature" in str(error) else str(error)
-        raise UserError(f"{path}: no readable HDF5 file ({known}); copy or download it again") from error
-    with file:
-        yield file
-
-
-def _read(source: str, file: h5py.File, key: str, kind: type) -> NDArray:
-    dataset = file[key]
-    if dataset.dtype.kind not in "fiub":
-        raise UserError(f"{source}: {key} holds {dataset.dtype}, numbers are needed")
-    try:
-        with np.errstate(over="ignore"):  # too large for float32 becomes inf, which check_finite names
-            return np.asarray(dataset[()]).astype(kind)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{source}: {key} cannot be read, the file is damaged ({error})") from error
-
-
-def _matrix(source: str, file: h5py.File, key: str) -> NDArray[np.float32]:
-    values = _read(source, file, key, np.float32)
-    if values.ndim != 2:
-        raise UserError(f"{source}: {key} has shape {values.shape}; (steps, size) is needed")
-    return values
-
-
-def _vector(source: str, file: h5py.File, key: str, kind: type) -> NDArray:
-    values = _read(source, file, key, kind)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise UserError(f"{source}: {key} has shape {values.shape}; (steps,) is needed")
-    return values

@@ -3,7 +3,7 @@
 | reference | is |
 |---|---|
 | `bundled/hopper` | the set inside the package |
-| a path | a trajectory store (folder), a D4RL HDF5 file or a Minari folder |
+| a path | a trajectory store (folder), a D4RL or robomimic HDF5 file or a Minari folder |
 | `d4rl/hopper-medium-v2` | a D4RL file: in the data folder, else downloaded into it |
 | `mujoco/hopper/medium-v0` | a Minari id: in Minari's own folder, else downloaded by Minari |
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from m3pc_ray.errors import UserError
-from m3pc_ray.trajectories import d4rl, download, minari, store
+from m3pc_ray.trajectories import d4rl, download, minari, robomimic, store
 from m3pc_ray.trajectories.episodes import Trajectories
 from m3pc_ray.trajectories.validation import environment_from_name
 
@@ -97,8 +97,15 @@ def load(
     return read(locate(reference, folder, progress), environment)
 
 
-def read(location: Location, environment: str = "") -> Trajectories:
-    """The data set at a location found by `locate`."""
+def read(location: Location, environment: str = "", mask: str = "") -> Trajectories:
+    """The data set at a location found by `locate`; `mask` names some episodes of a robomimic file.
+
+    HDF5 files of both layouts are told apart by what is in them.
+    """
+    if location.kind == "hdf5" and location.path is not None and robomimic.is_robomimic(location.path):
+        return robomimic.read_robomimic(location.path, environment, mask)
+    if mask:
+        raise UserError(f"{location.reference}: is no robomimic file, so it has no mask {mask}")
     if location.kind == "minari":
         return minari.read_minari(location.path or location.reference, environment)
     assert location.path is not None

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from m3pc_ray.environments.make import make_environment, specification
+from m3pc_ray.environments.manipulation.tasks import ACTION_DIM, TASKS
 from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories.episodes import DatasetMetadata
 from m3pc_ray.trajectories.validity import Known
@@ -53,7 +54,14 @@ def modern_environment_id(environment_id: str) -> str:
 
 @functools.cache
 def environment_facts(environment_id: str) -> EnvironmentFacts:
-    """Make the environment once and read its spaces and time limit. Raises UserError as `make_environment` does."""
+    """Make the environment once and read its spaces and time limit. Raises UserError as `make_environment` does.
+
+    A manipulation task is known without its simulator, so that its data can be learnt from where there is none.
+    """
+    task = TASKS.get(environment_id)
+    if task is not None:
+        seen, acted = np.full(task.observation_dim, np.inf), np.ones(ACTION_DIM)
+        return EnvironmentFacts(environment_id, -seen, seen, -acted, acted, task.time_limit)
     with contextlib.closing(make_environment(environment_id)) as environment:
         spec = specification(environment)
         space = environment.observation_space

@@ -1,0 +1,1 @@
+"""Robot manipulation: robosuite's Lift, Can and Square (a Franka Panda) as Gymnasium environments."""

@@ -1,0 +1,254 @@
+"""Robomimic's layout: files as older and newer robosuite write them, read to the same; our own read back exactly."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from m3pc_ray.cli import main
+from m3pc_ray.errors import UserError
+from m3pc_ray.trajectories import resolve, robomimic
+from m3pc_ray.trajectories.episodes import EpisodeEnd
+from m3pc_ray.trajectories.robomimic_writer import write_robomimic
+from m3pc_ray.trajectories.store import read_store
+from tests.trajectories.factory import ARRAYS, make_trajectories
+from tests.trajectories.manipulation_factory import CAN, LIFT, LIMITED, make_manipulation
+
+TERMINATED, TIME_LIMIT, CUT = EpisodeEnd.TERMINATED, EpisodeEnd.TIME_LIMIT, EpisodeEnd.CUT
+ENDS = [TERMINATED, TIME_LIMIT, TERMINATED, CUT]
+
+
+def assert_same(data, expected):
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(data, name), getattr(expected, name), err_msg=name)
+
+
+@pytest.fixture
+def can(tmp_path):
+    """(data, file) of some Can episodes."""
+    data = make_manipulation(ENDS)
+    write_robomimic(data, tmp_path / "can.hdf5", {"train": [0, 2], "valid": [1]})
+    return data, tmp_path / "can.hdf5"
+
+
+@pytest.mark.parametrize("environment_id", [CAN, LIMITED, LIFT])
+def test_what_is_written_is_read_back(tmp_path, environment_id):
+    data = make_manipulation(ENDS, environment_id, seed=3)
+    data.final_observations[1] = np.nan
+    write_robomimic(data, tmp_path / "x.hdf5")
+    back = robomimic.read_robomimic(tmp_path / "x.hdf5", environment_id)
+    assert_same(back, data)
+    assert (back.metadata.environment_id, back.metadata.max_episode_steps) == (environment_id, 400)
+    assert back.metadata.reference_max_score is None
+
+
+def test_episodes_in_the_order_of_their_numbers_and_masks(tmp_path):
+    data = make_manipulation([TERMINATED] * 12)
+    path = tmp_path / "x.hdf5"
+    write_robomimic(data, path, {"better": [11, 2]})
+    assert_same(resolve.load(str(path)), data)  # by name, demo_10 would come before demo_2
+    assert robomimic.masks(path) == {"better": 2}
+    chosen = robomimic.read_robomimic(path, mask="better")
+    assert_same(chosen, data.select([2, 11]))
+    assert chosen.metadata.name == "x-better"
+    with pytest.raises(UserError, match=r"has no mask worse \(masks: better\)"):
+        robomimic.read_robomimic(path, mask="worse")
+
+
+def test_success_ends_an_episode_whatever_was_recorded_after_it(can):
+    data, path = can
+    start, stop = data.episode_starts[:2]
+    with h5py.File(path, "r+") as file:
+        rewards, dones = file["data/demo_0/rewards"], file["data/demo_0/dones"]
+        rewards[5:] = 1.0
+        dones[5:] = 1
+    back = robomimic.read_robomimic(path)
+    assert back.lengths[0] == 6
+    assert back.episode_ends[0] == TERMINATED
+    np.testing.assert_array_equal(back.rewards[:6], [0, 0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(back.final_observations[0], data.observations[start + 6])
+    assert f"{stop - start - 6} steps after success left out" in back.metadata.origin
+    assert back.returns.tolist() == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_without_next_observations_the_last_is_unknown_unless_it_was_recorded(can):
+    data, path = can
+    with h5py.File(path, "r+") as file:
+        for episode in range(4):
+            del file[f"data/demo_{episode}/next_obs"]
+        file["data/demo_0/rewards"][5:] = 1.0
+    back = robomimic.read_robomimic(path)
+    np.testing.assert_array_equal(back.final_observations[0], data.observations[6])
+    assert np.isnan(back.final_observations[1:]).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_signs_of_quaternions_in_a_file_do_not_matter(tmp_path, seed):
+    data, path = make_manipulation(ENDS, seed=seed), tmp_path / "x.hdf5"
+    write_robomimic(data, path)
+    rng = np.random.default_rng(seed)
+    with h5py.File(path, "r+") as file:
+        for episode in range(4):
+            for group in ("obs", "next_obs"):
+                seen = file[f"data/demo_{episode}/{group}"]
+                for key, column in (("robot0_eef_quat", 0), ("object", 3), ("object", 10)):
+                    values = seen[key][()]
+                    values[:, column : column + 4] *= rng.choice([-1, 1], (len(values), 1))
+                    seen[key][...] = values
+    assert_same(robomimic.read_robomimic(path), data)
+
+
+def test_entries_in_the_order_of_robosuite_1_5_which_lag_a_step(can):
+    data, path = can
+    with h5py.File(path, "r+") as file:
+        for episode in range(4):
+            for group in ("obs", "next_obs"):
+                values = file[f"data/demo_{episode}/{group}/object"][()]
+                seen = np.roll(values[:, 7:], 1, axis=0)
+                seen[0] = 0.0
+                file[f"data/demo_{episode}/{group}/object"][...] = np.concatenate([seen, values[:, :7]], axis=1)
+    back = robomimic.read_robomimic(path)
+    np.testing.assert_allclose(back.observations, data.observations, atol=1e-5)
+
+
+def test_lift_with_the_other_sign_of_robosuite_1_5(tmp_path):
+    data, path = make_manipulation(ENDS, LIFT), tmp_path / "x.hdf5"
+    write_robomimic(data, path)
+    with h5py.File(path, "r+") as file:
+        for episode in range(4):
+            values = file[f"data/demo_{episode}/obs/object"]
+            values[:, 7:] = -values[:, 7:]
+    np.testing.assert_allclose(robomimic.read_robomimic(path).observations, data.observations, atol=1e-5)
+
+
+def test_the_limited_task_sees_only_where_the_can_is(can):
+    data, path = can
+    limited = resolve.load(str(path), LIMITED)
+    np.testing.assert_array_equal(limited.observations, data.observations[:, :12])
+    assert limited.metadata.environment_id == LIMITED
+
+
+def damage(file, what):
+    settings = json.loads(file["data"].attrs["env_args"])
+    kwargs = settings["env_kwargs"]
+    arm = kwargs["controller_configs"]["body_parts"]["right"]
+    if what == "kp":
+        arm["kp"] = 300
+    elif what == "old kp":
+        kwargs["controller_configs"] = {"type": "OSC_POSE", "kp": 150, "damping": 2}
+    elif what == "robot":
+        kwargs["robots"] = ["Sawyer"]
+    elif what == "task":
+        settings["env_name"] = "ToolHang"
+    elif what == "frequency":
+        kwargs["control_freq"] = 10
+    elif what == "raw":
+        del file["data/demo_1/obs"]
+    elif what == "key":
+        del file["data/demo_1/obs/object"]
+    elif what == "shaped":
+        file["data/demo_1/rewards"][2] = 0.3
+    elif what == "nan":
+        file["data/demo_1/obs/robot0_eef_pos"][2, 1] = np.nan
+    elif what == "action":
+        file["data/demo_1/actions"][2, 1] = 1.5
+    elif what == "order":
+        file["data/demo_1/obs/object"][:, 7:] += 1.0
+    elif what == "rows":
+        del file["data/demo_1/dones"]
+        file["data/demo_1/dones"] = np.zeros(3)
+    file["data"].attrs["env_args"] = json.dumps(settings)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("kp", "its controller has kp 300, our environments have 150; .* give --environment robosuite/PickPlaceCan-v1"),
+        ("old kp", "its controller has damping 2"),
+        ("robot", r"its robots are \['Sawyer'\]"),
+        ("task", "its environment is ToolHang; known are robosuite/Lift-v1"),
+        ("frequency", "control_freq is 10"),
+        ("raw", "data/demo_1: key 'obs' is missing .*; a raw file"),
+        ("key", "data/demo_1: key 'obs/object' is missing"),
+        ("shaped", r"data/demo_1: rewards\[2\] is 0.3; sparse rewards"),
+        ("nan", r"data/demo_1: obs/robot0_eef_pos\[2, 1\] is nan"),
+        ("action", r"data/demo_1: actions\[2, 1\] is 1.5"),
+        ("order", "data/demo_1: obs/object has no known order"),
+        ("rows", "data/demo_1: dones has 3 rows"),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(can, what, message):
+    _, path = can
+    with h5py.File(path, "r+") as file:
+        damage(file, what)
+    with pytest.raises(UserError, match=message) as caught:
+        robomimic.read_robomimic(path)
+    assert "\n" not in str(caught.value)
+    if what == "kp":
+        assert robomimic.read_robomimic(path, CAN).num_episodes == 4
+
+
+def test_settings_as_robosuite_1_4_writes_them(can):
+    data, path = can
+    controller = {
+        "type": "OSC_POSE",
+        "input_max": 1,
+        "input_min": -1,
+        "output_max": [0.05, 0.05, 0.05, 0.5, 0.5, 0.5],
+        "output_min": [-0.05, -0.05, -0.05, -0.5, -0.5, -0.5],
+        "kp": 150,
+        "damping": 1,
+        "impedance_mode": "fixed",
+        "uncouple_pos_ori": True,
+        "control_delta": True,
+    }
+    with h5py.File(path, "r+") as file:
+        file["data"].attrs["env_args"] = json.dumps(
+            {
+                "env_name": "PickPlaceCan",
+                "env_version": "1.4.1",
+                "type": 1,
+                "env_kwargs": {"robots": ["Panda"], "controller_configs": controller, "control_freq": 20},
+            }
+        )
+    back = robomimic.read_robomimic(path)
+    assert_same(back, data)
+    assert back.metadata.versions == {"robosuite": "1.4.1"}
+
+
+def test_only_success_can_be_written(tmp_path):
+    data = make_manipulation(ENDS)
+    data.rewards[3] = 1.0
+    with pytest.raises(UserError, match="rewards of episode 0"):
+        write_robomimic(data, tmp_path / "x.hdf5")
+    with pytest.raises(UserError, match="Hopper-v4 has no robomimic layout"):
+        write_robomimic(make_trajectories([4]), tmp_path / "x.hdf5")
+
+
+def test_states_and_models_are_kept_where_given(tmp_path):
+    data = make_manipulation([TERMINATED, CUT])
+    states = [np.random.default_rng(0).normal(size=(length, 5)) for length in data.lengths]
+    write_robomimic(data, tmp_path / "x.hdf5", simulator_states=states, models=["<a/>", "<b/>"])
+    with h5py.File(tmp_path / "x.hdf5") as file:
+        np.testing.assert_array_equal(file["data/demo_1/states"][()], states[1])
+        assert file["data/demo_1"].attrs["model_file"] == "<b/>"
+    assert_same(robomimic.read_robomimic(tmp_path / "x.hdf5"), data)
+
+
+def test_commands_know_the_layout(can, tmp_path, capsys, monkeypatch):
+    data, path = can
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "info", str(path), "--json", "info.json"]) == 0
+    (row,) = json.loads((tmp_path / "info.json").read_text())["rows"]
+    assert (row["environment"], row["masks"]) == (CAN, {"train": 2, "valid": 1})
+    assert row["score_mean"] is None
+    assert row["return_mean"] == pytest.approx(2 / 3)  # of the three that are not cut
+    assert main(["data", "convert", str(path), "store", "--mask", "train"]) == 0
+    assert_same(read_store(tmp_path / "store"), data.select([0, 2]))
+    assert main(["data", "convert", "store", "again.hdf5", "--layout", "robomimic"]) == 0
+    assert_same(resolve.load("again.hdf5"), data.select([0, 2]))
+    assert main(["data", "convert", "store", "d4rl.hdf5"]) == 0
+    capsys.readouterr()
+    assert main(["data", "convert", "d4rl.hdf5", "other", "--mask", "train"]) != 0
+    assert "no robomimic file" in capsys.readouterr().err
