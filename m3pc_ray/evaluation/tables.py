@@ -38,10 +38,15 @@ def evaluation_bars(console: Console, planners: Sequence[Guide], episodes: int) 
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows of `evaluate_planners`: normalised score and raw return, mean ± standard error and extremes."""
+    """The rows of `evaluate_planners`: normalised score and raw return, mean ± standard error and extremes.
+
+    Of a task whose measure is success, the fraction of episodes with it and its 95 % interval stand there instead.
+    """
     first = rows[0]
-    scored = first["score_mean"] is not None
+    scored, solved = first["score_mean"] is not None, "success_mean" in first
     without = f"no reference returns are known for {first['environment']}, so no score"
+    if solved:
+        without = "success: fraction of episodes solved, with the 95 % interval of the mean"
     table = Table(
         title=f"{first['environment']}, {first['episodes']} episodes from seed {first['seed']}",
         caption="± standard error; decisions/s of planning time" if scored else f"± standard error; {without}",
@@ -49,21 +54,28 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         pad_edge=False,
     )
     table.add_column("planner")
-    for name in ("score", "min, max", "return", "min, max", "length", "decisions/s"):
+    measures = ("success", "95 %") if solved else ("score", "min, max", "return", "min, max")
+    for name in (*measures, "length", "decisions/s"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
+        if solved:
+            shown = _mean_and_range(row, "success", 2, ("low", "high"))
+        else:
+            scores = _mean_and_range(row, "score", 1) if scored else ("-", "-")
+            shown = (*scores, *_mean_and_range(row, "return", 0))
         table.add_row(
             row["planner"],
-            *(_mean_and_range(row, "score", 1) if scored else ("-", "-")),
-            *_mean_and_range(row, "return", 0),
+            *shown,
             f"{row['length_mean']:.0f}",
             f"{row['decisions_per_s']:.0f}",
         )
     return table
 
 
-def _mean_and_range(row: Mapping[str, Any], name: str, digits: int) -> tuple[str, str]:
-    mean, error, low, high = (f"{row[f'{name}_{part}']:.{digits}f}" for part in ("mean", "sem", "min", "max"))
+def _mean_and_range(
+    row: Mapping[str, Any], name: str, digits: int, ends: tuple[str, str] = ("min", "max")
+) -> tuple[str, ...]:
+    mean, error, low, high = (f"{row[f'{name}_{part}']:.{digits}f}" for part in ("mean", "sem", *ends))
     return f"{mean} ± {error}", f"{low}, {high}"
 
 
