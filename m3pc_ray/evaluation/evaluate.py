@@ -145,9 +145,10 @@ def evaluate_planners(
     """One row of plain keys per planner, over the same seeds.
 
     Keys: planner, episodes, seed, deterministic, return_* and score_* (mean, sem, std, min, max and the 95 % bootstrap
-    interval of the mean as low and high; score_* are None without reference scores; in manipulation tasks success_* too,
-    the fraction of episodes that were solved), returns and scores (one value an episode), length_mean, decisions, decisions_per_s (of the time spent planning, simulators excluded), planning_cpu_ms
-    (processor time of that, a decision), seconds, environment and the planner's settings.
+    interval of the mean as low and high; score_* are None without reference scores), in manipulation tasks success_*
+    (the fraction of episodes that were solved), returns and scores (one value an episode), length_mean, decisions,
+    decisions_per_s (of the time spent planning, simulators excluded), planning_cpu_ms (processor time of that, a
+    decision), seconds, environment and the planner's settings.
     Raises UserError for an unknown planner and for `critic` without a critic, before anything is played.
     """
     if not planners:
@@ -202,8 +203,8 @@ def make_row(agent: Agent, episodes: Episodes, config: EvaluationConfig) -> dict
 def earned(returns: npt.NDArray[np.float64], reference: DatasetMetadata | str) -> dict[str, Any]:
     """What a row says of episodes' returns (episodes,): how many, return_* and score_*, and one value an episode.
 
-    `reference` has the reference scores, or is an environment's name; score_* and scores are None without any. Manipulation
-    tasks, whose only reward is that of success, have success_* too.
+    `reference` has the reference scores, or is an environment's name; score_* and scores are None without any.
+    Manipulation tasks, whose only reward is that of success, have success_* too.
     """
     scores = normalised_score(returns, reference)
     environment_id = reference if isinstance(reference, str) else reference.environment_id

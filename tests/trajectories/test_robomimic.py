@@ -1,16 +1,22 @@
 """Robomimic's layout: files as older and newer robosuite write them, read to the same; our own read back exactly."""
 
+import io
 import json
 
 import h5py
 import numpy as np
 import pytest
+from rich.console import Console
 
 from m3pc_ray.cli import main
 from m3pc_ray.errors import UserError
+from m3pc_ray.evaluation.evaluate import earned
+from m3pc_ray.evaluation.tables import score_table
 from m3pc_ray.trajectories import resolve, robomimic
 from m3pc_ray.trajectories.episodes import EpisodeEnd
+from m3pc_ray.trajectories.returns import returns_to_go
 from m3pc_ray.trajectories.robomimic_writer import write_robomimic
+from m3pc_ray.trajectories.statistics import compute_statistics
 from m3pc_ray.trajectories.store import read_store
 from tests.trajectories.factory import ARRAYS, make_trajectories
 from tests.trajectories.manipulation_factory import CAN, LIFT, LIMITED, make_manipulation
@@ -252,3 +258,31 @@ def test_commands_know_the_layout(can, tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     assert main(["data", "convert", "d4rl.hdf5", "other", "--mask", "train"]) != 0
     assert "no robomimic file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", ["sum", "average"])
+def test_long_sparse_episodes_have_finite_tokens_and_the_returns_of_success(scale):
+    data = make_manipulation([TERMINATED, TIME_LIMIT, CUT], length=400)
+    assert data.lengths.max() > 200
+    values, known = returns_to_go(data, scale, 400)
+    left = 400 - data.timesteps() if scale == "average" else np.ones(data.num_steps)
+    success = np.repeat([1.0, 0.0, 0.0], data.lengths)
+    np.testing.assert_allclose(values[known], (success / left)[known], rtol=1e-6)
+    np.testing.assert_array_equal(known, np.repeat([True, True, False], data.lengths))
+    statistics = compute_statistics(data, scale, 400)
+    for values in statistics.to_dict().values():
+        assert np.isfinite(values).all()
+    assert min(statistics.returns_std) > 0
+
+
+def test_evaluation_reports_success_where_it_is_the_measure():
+    row = earned(np.array([1.0, 0.0, 1.0, 1.0]), make_manipulation([TERMINATED]).metadata)
+    assert (row["success_mean"], row["score_mean"], row["scores"]) == (0.75, None, None)
+    assert 0.0 <= row["success_low"] < 0.75 < row["success_high"] <= 1.0
+    assert "success_mean" not in earned(np.array([1.0, 0.0]), "Hopper-v4")
+    row |= {"environment": CAN, "planner": "none", "seed": 0, "length_mean": 80.0, "decisions_per_s": 9.0}
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(score_table([row]))
+    text = console.export_text()
+    assert "0.75 ± 0.25" in text
+    assert "reference" not in text
