@@ -1,8 +1,7 @@
 """Every setting of the product, with its default, in one place.
 
 A run's configuration is one `RunConfig`. YAML files in `configs/` and command-line options such as `--model.width 256`
-name the same fields by their dotted path; `m3pc_ray.configuration` reads and checks them. The string under a field is
-its help text, on the command line too.
+name the same fields by their dotted path; `m3pc_ray.configuration` reads and checks them. Strings under fields: help.
 """
 
 from __future__ import annotations
@@ -42,11 +41,13 @@ class DataConfig:
     the run it starts from, whatever its own `seed`."""
     return_scale: Literal["average", "sum"] = "average"
     """What a returns-to-go token holds: reward per remaining step of the time limit, or the plain sum."""
+    smallest_state_std: float = 0.1
+    """A state's standard deviation below this counts as 1: a nearly constant one is not blown up to noise. In metres
+    that would be most positions, so manipulation needs 0.001 (configs/manipulation.yaml)."""
     time_limit: int = 0
     """Steps after which an episode is cut off; 0: the environment's own limit."""
     share_memory: bool = False
-    """Finetuning on Linux: keep the replay's offline rows in a file in the temporary folder, which all learners on a
-    machine map, instead of a copy in each (docs/operations.md). Same bits either way."""
+    """Finetuning on Linux: a machine's learners map one file of offline rows, no copy each (docs/operations.md)."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,7 @@ class MaskConfig:
     behaviour_cloning_weight: float = 0.1
     """Share of the behaviour-cloning mask."""
     patterns: PatternDefinitions = field(default_factory=dict)
-    """Your own mask patterns, each with its share (docs/masks.md): a YAML file of them, or the patterns themselves. A
-    run keeps the patterns, not the file's name. none: no patterns."""
+    """Your own mask patterns, with shares (docs/masks.md): a YAML file, whose content a run keeps, or the patterns."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ RANGES: dict[str, str] = {
     "data.labelled_fraction": "(0, 1]",
     "data.labelled_share": _FRACTION,
     "data.split_seed": _COUNT_OR_ZERO,
+    "data.smallest_state_std": _POSITIVE,
     "data.time_limit": _COUNT_OR_ZERO,
     "model.segment_length": "[2, 64]",
     "model.width": "[8, inf)",

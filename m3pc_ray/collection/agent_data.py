@@ -7,9 +7,12 @@ DIR/rollouts, DIR/rollouts.hdf5         the episodes
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import ArrayLike
 
 from m3pc_ray.agent import Agent
 from m3pc_ray.collection.policy_source import PolicySource
@@ -23,8 +26,11 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.evaluate import check_environment
 from m3pc_ray.sac.policy import SacPolicy, is_sac_folder
 from m3pc_ray.training.checkpoints import list_checkpoints
+from m3pc_ray.trajectories.episodes import Trajectories
 
 NAME = "rollouts"
+Masks = Callable[[Trajectories], Mapping[str, ArrayLike]]
+"""Of a data set: names -> indices of episodes."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,13 @@ def collect_agent_data(asked: AgentData, folder: Path, command: str, report: Rep
     return collect_from(asked.source(), Wanted(episodes=asked.episodes), folder, command, report)
 
 
-def collect_from(source: Source, wanted: Wanted, folder: Path, command: str, report: Report) -> Recipe:
-    """The episodes of any source, as a store and as D4RL's HDF5, with their recipe. Raises as `collect_agent_data`."""
+def collect_from(
+    source: Source, wanted: Wanted, folder: Path, command: str, report: Report, masks: Masks | None = None
+) -> Recipe:
+    """The episodes of any source, as a store and as HDF5, with their recipe. Raises as `collect_agent_data`.
+
+    `masks` names episodes of a manipulation task, for the file in robomimic's layout.
+    """
     described = source.recipe()
     with open_recipe(folder, NAME, {**described, "episodes": wanted.episodes}, command) as recipe:
         if recipe.finished:
@@ -99,6 +110,8 @@ def collect_from(source: Source, wanted: Wanted, folder: Path, command: str, rep
             lambda done, steps: report(NAME, done, wanted.episodes, f"{steps:,} steps"),
         )
         words = ", ".join(f"{key} {value}" for key, value in described.items())
-        recipe.write_dataset(data, NAME, f"rollouts: {words}", {"kind": f"rollouts of {described['policy']}"})
+        recipe.write_dataset(
+            data, NAME, f"rollouts: {words}", {"kind": f"rollouts of {described['policy']}"}, masks and masks(data)
+        )
         shutil.rmtree(episodes.path)
     return recipe

@@ -1,10 +1,10 @@
-"""A policy as a source of episodes: an `agent.Agent` of a run, or a trained SAC."""
+"""A policy as a source of episodes: an `agent.Agent` of a run, a trained SAC, or a scripted expert."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,14 @@ MOST_NOISE = 10.0
 """Noise beyond this many half ranges would only choose corners of the action space."""
 
 
+@runtime_checkable
+class SaysWhenOver(Protocol):
+    """An agent whose attempts come to an end before the environment's time limit, as a script does."""
+
+    def over(self, row: int) -> bool:
+        """Whether the attempt in this row has ended; the episode then ends there, as at a time limit."""
+
+
 class PolicySource:
     """Plays an agent in environments side by side.
 
@@ -34,6 +42,8 @@ class PolicySource:
         deterministic: whether the agent acts by its mean, or draws.
         noise: standard deviation of Gaussian noise added to actions, in half ranges of the action space; the sum is
             clipped to the bounds.
+        noise_varies: every episode draws its own deviation, evenly from 0 to `noise`.
+        attempts: so many episodes in a row begin alike: episode n resets its environment with `seed + n // attempts`.
         parallel: environments side by side.
         time_limit: steps after which an episode is cut off; 0: the environment's own.
     """
@@ -47,6 +57,8 @@ class PolicySource:
         seed: int = 0,
         deterministic: bool = True,
         noise: float = 0.0,
+        noise_varies: bool = False,
+        attempts: int = 1,
         parallel: int = 8,
         time_limit: int = 0,
     ) -> None:
@@ -56,6 +68,7 @@ class PolicySource:
             raise UserError(f"{parallel} environments side by side; at least 1 is needed")
         self.agent, self.environment_id, self.described = agent, environment_id, described
         self.seed, self.deterministic, self.noise = seed, deterministic, noise
+        self.noise_varies, self.attempts = noise_varies, attempts
         self.parallel, self.time_limit = parallel, time_limit
         facts = environment_facts(environment_id)
         limit = time_limit or facts.max_episode_steps
@@ -86,7 +99,8 @@ class PolicySource:
                 transitions = group.step(actions, rows)
                 for place, row in enumerate(rows):
                     playing[row].add(actions[place], transitions.observations[place], transitions.rewards[place])
-                    if transitions.done[place]:
+                    given_up = isinstance(self.agent, SaysWhenOver) and self.agent.over(row)
+                    if transitions.done[place] or given_up:
                         ended = bool(transitions.terminated[place])
                         episode = playing[row].episode(EpisodeEnd.TERMINATED if ended else EpisodeEnd.TIME_LIMIT)
                         number = playing.pop(row).number
@@ -98,8 +112,10 @@ class PolicySource:
     def _start(self, group: EnvironmentGroup, row: int, waiting: Iterator[int], playing: dict[int, _Playing]) -> None:
         number = next(waiting, None)
         if number is not None:
-            observation = group.reset(row, seed=self.seed + number)
-            playing[row] = _Playing(number, np.random.default_rng([self.seed, number, 23]), [observation])
+            observation = group.reset(row, seed=self.seed + number // self.attempts)
+            rng = np.random.default_rng([self.seed, number, 23])
+            noise = rng.uniform(0.0, self.noise) if self.noise_varies else self.noise
+            playing[row] = _Playing(number, rng, noise, [observation])
 
     def _act(self, rows: list[int], playing: dict[int, _Playing]) -> NDArray[np.float32]:
         """(rows, action_dim) in the environment's bounds."""
@@ -112,8 +128,8 @@ class PolicySource:
         )
         actions = plan.actions
         if self.noise:
-            drawn = np.stack([playing[row].rng.standard_normal(actions.shape[1]) for row in rows])
-            actions = np.clip(actions + self.noise * drawn, -1.0, 1.0).astype(np.float32)
+            drawn = [playing[row].noise * playing[row].rng.standard_normal(actions.shape[1]) for row in rows]
+            actions = np.clip(actions + np.stack(drawn), -1.0, 1.0).astype(np.float32)
         return to_environment_range(actions, self.agent.action_low, self.agent.action_high)
 
 
@@ -123,6 +139,7 @@ class _Playing:
 
     number: int
     rng: np.random.Generator
+    noise: float
     observations: list[NDArray[np.float32]]
     actions: list[NDArray[np.float32]] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)

@@ -16,15 +16,19 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import ArrayLike
+
+from m3pc_ray.environments.manipulation.tasks import TASKS
 from m3pc_ray.errors import UserError
 from m3pc_ray.training.run_folder import lock_file, package_versions, write_atomically
 from m3pc_ray.trajectories.d4rl import write_hdf5
 from m3pc_ray.trajectories.episodes import Trajectories
 from m3pc_ray.trajectories.files import replacing
+from m3pc_ray.trajectories.robomimic_writer import write_robomimic
 from m3pc_ray.trajectories.store import write_store
 from m3pc_ray.trajectories.summary import summarise
 
@@ -53,10 +57,20 @@ class Recipe:
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
-    def write_dataset(self, data: Trajectories, name: str, origin: str, told: dict[str, str | int | float]) -> None:
-        """Writes FOLDER/name, a trajectory store, and FOLDER/name.hdf5 in D4RL's layout, each complete or not at all.
+    def write_dataset(
+        self,
+        data: Trajectories,
+        name: str,
+        origin: str,
+        told: dict[str, str | int | float],
+        masks: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
+        """Writes FOLDER/name, a trajectory store, and FOLDER/name.hdf5, each complete or not at all.
 
-        told: attributes of the HDF5 file besides the figures of its returns.
+        The HDF5 file has D4RL's layout, and robomimic's for a manipulation task.
+
+        told: attributes of the file in D4RL's layout, besides the figures of its returns.
+        masks: names of episodes' indices, of the file in robomimic's layout.
         """
         versions = self.content["sittings"][-1]["versions"]
         called = f"{data.metadata.environment_id.rsplit('/', 1)[-1].lower()}-{name}-s{self.content['asked']['seed']}"
@@ -65,9 +79,12 @@ class Recipe:
         summary = {key: value for key, value in summarise(data).items() if key in _SUMMARY and value is not None}
         write_store(data, self.folder / name, overwrite=True)
         with replacing(self.folder / f"{name}.hdf5", overwrite=True) as fresh:
-            layout = "D4RL gym-mujoco v2 layout; made by m3pc data collect, not by D4RL"
-            attributes = {"layout": layout, "origin": origin, "versions": json.dumps(versions), **told, **summary}
-            write_hdf5(data, fresh, attributes)
+            if metadata.environment_id in TASKS:
+                write_robomimic(data, fresh, masks)
+            else:
+                layout = "D4RL gym-mujoco v2 layout; made by m3pc data collect, not by D4RL"
+                attributes = {"layout": layout, "origin": origin, "versions": json.dumps(versions), **told, **summary}
+                write_hdf5(data, fresh, attributes)
         self.update(datasets={**self.content.get("datasets", {}), name: {"origin": origin, **summary}})
 
 
@@ -141,7 +158,7 @@ def _sitting(command: str) -> dict[str, Any]:
     import torch
 
     versions = package_versions()
-    for package in ("stable_baselines3", "h5py"):
+    for package in ("stable_baselines3", "h5py", "robosuite"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return {

@@ -24,6 +24,7 @@ FIXED_SETTINGS = (
     "critic.layer_norm",
     "critic.dynamics",
     "data.return_scale",
+    "data.smallest_state_std",
     "data.time_limit",
 )
 """Settings that the pretrained weights depend on; a run made from them cannot change these."""

@@ -27,7 +27,8 @@ def shared_dynamics_errors(models: Models, trajectories: Trajectories, held_out:
     check_sizes(models, trajectories)
     windows = sample_windows(models, held_out, WINDOWS, 0)
     length = models.model.config.segment_length
-    whole = compute_statistics(trajectories, models.config.data.return_scale, models.time_limit)
+    data = models.config.data
+    whole = compute_statistics(trajectories, data.return_scale, models.time_limit, data.smallest_state_std)
     unit = models.statistics.states_std.astype(np.float64) / whole.states_std  # (observation_dim,)
     states = predict(models.model, windows, forward_dynamics(length, 0)).states.cpu().numpy().astype(np.float64)
     errors = np.square((states - windows.array("states")) * unit).mean(axis=(0, 2))  # (T,)

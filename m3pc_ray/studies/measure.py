@@ -120,7 +120,8 @@ def _shown(row: dict[str, Any]) -> str:
 def _check_data(folder: StudyFolder, cell: Cell, models: Models) -> None:
     """Raises UserError where a run has learnt from other episodes than its settings and the study's data set say."""
     described = data_parts(data_of(cell.config()), models.config).described
-    expected = compute_statistics(described, models.config.data.return_scale, models.time_limit)
+    data = models.config.data
+    expected = compute_statistics(described, data.return_scale, models.time_limit, data.smallest_state_std)
     if expected.to_dict() != models.statistics.to_dict():
         raise UserError(
             f"{folder.run(cell).path}: its statistics are not those of the episodes that its settings name in "

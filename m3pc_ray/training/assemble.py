@@ -92,7 +92,7 @@ def build_models(config: RunConfig, trajectories: Trajectories) -> Models:
     """New, untrained models for a data set; weights drawn from `config.seed`."""
     time_limit = resolve_time_limit(config, trajectories.metadata)
     scale = config.data.return_scale
-    statistics = compute_statistics(trajectories, scale, time_limit)
+    statistics = compute_statistics(trajectories, scale, time_limit, config.data.smallest_state_std)
     prompt = ReturnPrompt.from_trajectories(trajectories, scale, time_limit)
     models = _assemble(
         config,

@@ -42,15 +42,18 @@ class Statistics:
         return cls(**{field.name: np.asarray(values[field.name], dtype=np.float32) for field in fields(cls)})
 
 
-def compute_statistics(trajectories: Trajectories, scale: str, time_limit: int) -> Statistics:
+def compute_statistics(
+    trajectories: Trajectories, scale: str, time_limit: int, smallest_state_std: float = SMALLEST_STD
+) -> Statistics:
     """Statistics over all steps; those of rewards and returns over the steps where they are known.
 
+    `smallest_state_std` is that of states (`data.smallest_state_std`), `SMALLEST_STD` that of the others.
     Raises UserError when no return is known.
     """
     values, known = returns_to_go(trajectories, scale, time_limit)
     if not known.any():
         raise no_return_known(trajectories)
-    states_mean, states_std = _moments(trajectories.observations)
+    states_mean, states_std = _moments(trajectories.observations, smallest_state_std)
     returns_mean, returns_std = _moments(values[known, None])
     earned = trajectories.rewards
     if trajectories.rewards_known is not None:
@@ -59,8 +62,10 @@ def compute_statistics(trajectories: Trajectories, scale: str, time_limit: int) 
     return Statistics(states_mean, states_std, returns_mean, returns_std, rewards_mean, rewards_std)
 
 
-def _moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _moments(
+    values: NDArray[np.float32], smallest: float = SMALLEST_STD
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation (dim,) of (count, dim), accumulated in float64."""
     mean = values.mean(axis=0, dtype=np.float64)
     std = values.std(axis=0, dtype=np.float64)
-    return mean.astype(np.float32), np.where(std < SMALLEST_STD, 1.0, std).astype(np.float32)
+    return mean.astype(np.float32), np.where(std < smallest, 1.0, std).astype(np.float32)

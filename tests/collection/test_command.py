@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from m3pc_ray import cli
+from m3pc_ray.collection.expert_data import EXPERTS
+from m3pc_ray.commands import _collect
 from m3pc_ray.sac import library
 from m3pc_ray.trajectories.resolve import load
 from tests.tiny_run import make_tiny_run
@@ -68,12 +70,17 @@ def test_a_run_plays(tmp_path):
     assert (asked["policy"], asked["planner"], asked["checkpoint"]) == ("m3pc", "none", 7)
 
 
+def test_every_expert_is_explained():
+    for name in EXPERTS:
+        assert f"{name} " in _collect.EXPERTS
+
+
 def test_mistakes_are_one_line(collected, tmp_path, capsys, monkeypatch):
     out = ["--out", str(tmp_path / "out")]
     assert "required" in mistake(capsys, *out)
     assert "either --level or --return" in mistake(capsys, "--environment", "Pendulum-v1", *out)
     sac = ["--environment", "Pendulum-v1", "--return", "-100", *out]
-    assert mistake(capsys, *sac, "--noise", "0.1") == "--noise: belongs to --agent, not to --environment"
+    assert mistake(capsys, *sac, "--noise", "0.1") == "--noise: belongs to --agent and --expert, not to --environment"
     assert "sac.discount: must be a number, not much" in mistake(capsys, *sac, "--sac.discount", "much")
     assert "sac.discount: must be in [0, 1]" in mistake(capsys, *sac, "--sac.discount", "2")
     assert "CartPole-v1: action space is Discrete" in mistake(
@@ -87,6 +94,15 @@ def test_mistakes_are_one_line(collected, tmp_path, capsys, monkeypatch):
     assert "--sac.polyak: belongs to --environment" in mistake(capsys, *agent, "--sac.polyak", "1")
     assert "which does not plan" in mistake(capsys, *agent, "--planner", "none")
     assert "no such folder" in mistake(capsys, "--agent", str(tmp_path / "x"), "--episodes", "2", *out)
+    assert "--clumsiness: belongs to --expert" in mistake(capsys, *agent, "--clumsiness", "0.01")
+    expert = ["--expert", "lift", *out]
+    assert "--expert needs --episodes" in mistake(capsys, *expert)
+    assert "--stochastic: belongs to --agent, not to --expert" in mistake(capsys, *expert, "--stochastic")
+    assert "--clumsiness is 2; it must be from 0 to 0.1" in mistake(
+        capsys, *expert, "--episodes", "2", "--clumsiness", "2"
+    )
+    unknown = mistake(capsys, "--expert", "juggle", "--episodes", "2", *out)
+    assert unknown == f"--expert is juggle; it must be one of {', '.join(EXPERTS)}"
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(library.importlib.util, "find_spec", lambda name: None)
     assert "pip install 'm3pc-ray[baselines]'" in mistake(capsys, *agent)

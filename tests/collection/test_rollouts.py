@@ -105,3 +105,49 @@ def test_damaged_episodes_and_bad_requests_are_one_line(policy, tmp_path):
         source_of(policy, 0)
     with pytest.raises(UserError, match="must be above 0"):
         Wanted()
+
+
+class GivesUp:
+    """Passes an agent's actions on and gives every attempt up after some steps."""
+
+    def __init__(self, agent, steps: int) -> None:
+        self.agent, self.steps, self.taken = agent, steps, {}
+        self.action_low, self.action_high = agent.action_low, agent.action_high
+
+    def reset(self) -> None:
+        self.taken.clear()
+
+    def plan(self, observations, episode_start, deterministic, *, rows, streams):
+        for row, start in zip(rows, episode_start, strict=True):
+            self.taken[row] = 1 if start else self.taken[row] + 1
+        return self.agent.plan(observations, episode_start, deterministic, rows=rows, streams=streams)
+
+    def over(self, row: int) -> bool:
+        return self.taken[row] >= self.steps
+
+
+def test_an_attempt_that_is_given_up_ends_as_at_a_time_limit(policy, tmp_path):
+    agent = GivesUp(policy.agent(1), 2)
+    source = PolicySource(agent, ECHO, {"policy": "test"}, seed=5, deterministic=False, parallel=3)
+    data = play(source, Wanted(episodes=20), tmp_path / "a")
+    assert data.lengths.max() == 2
+    given_up = data.episode_ends == EpisodeEnd.TIME_LIMIT
+    assert given_up.any()
+    whole = play(source_of(policy), Wanted(episodes=20), tmp_path / "b")
+    np.testing.assert_array_equal(given_up, whole.lengths > 2)
+
+
+def test_attempts_begin_alike_and_noise_may_vary(policy, tmp_path):
+    pairs = play(source_of(policy, attempts=2, noise=0.5), Wanted(episodes=6), tmp_path / "a")
+    usual = play(source_of(policy, noise=0.5), Wanted(episodes=3), tmp_path / "b")
+    begins = pairs.observations[pairs.episode_starts[:-1]]
+    np.testing.assert_array_equal(begins[::2], begins[1::2])
+    np.testing.assert_array_equal(begins[::2], usual.observations[usual.episode_starts[:-1]])
+    varied = play(
+        source_of(policy, deterministic=True, noise=0.3, noise_varies=True), Wanted(episodes=60), tmp_path / "c"
+    )
+    moved = (varied.actions - policy(varied.observations)) / ((HIGH - LOW) / 2)
+    ends = varied.episode_starts[1:-1]
+    spread = np.array([part.std() for part in np.split(moved, ends)])
+    assert spread.min() < 0.1
+    assert 0.1 < np.sqrt(np.mean(moved**2)) < 0.24  # 0.3 / sqrt(3) = 0.17 of deviations spread evenly up to 0.3

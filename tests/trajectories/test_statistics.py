@@ -26,6 +26,16 @@ def test_a_nearly_constant_quantity_is_not_scaled():
     assert compute_statistics(data, "sum", 10).rewards_std == [1.0]
 
 
+def test_states_have_a_smallest_deviation_of_their_own():
+    data = make_trajectories([40, 30], rewards=0.05 * np.arange(70) / 70)
+    data.observations[:, 0] *= 0.03 / data.observations[:, 0].std()
+    usual, fine = compute_statistics(data, "sum", 100), compute_statistics(data, "sum", 100, 0.001)
+    assert usual.states_std[0] == 1.0
+    np.testing.assert_allclose(fine.states_std[0], 0.03, rtol=1e-4)
+    np.testing.assert_array_equal(fine.states_std[1:], usual.states_std[1:])
+    assert fine.rewards_std == usual.rewards_std == [1.0]
+
+
 def test_round_trip_through_json_is_exact():
     statistics = compute_statistics(make_trajectories([5, 4]), "average", 10)
     back = Statistics.from_dict(json.loads(json.dumps(statistics.to_dict())))

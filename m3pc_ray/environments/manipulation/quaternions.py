@@ -47,12 +47,17 @@ def continuous(quaternions: npt.ArrayLike, starts: npt.ArrayLike, first: npt.Arr
     return values * signs[:, None].astype(values.dtype)
 
 
-def rotate_back(quaternions: npt.ArrayLike, vectors: npt.ArrayLike) -> FloatArray:
-    """(steps, 3): vectors (steps, 3) of the world as seen in frames that are turned by quaternions (steps, 4)."""
+def rotate(quaternions: npt.ArrayLike, vectors: npt.ArrayLike) -> FloatArray:
+    """(..., 3): vectors (..., 3) of frames that are turned by quaternions (..., 4), in the world's axes."""
     rotation, vector = np.asarray(quaternions, dtype=np.float64), np.asarray(vectors, dtype=np.float64)
-    axis, cosine = -rotation[:, :3], rotation[:, 3:]
+    axis, cosine = rotation[..., :3], rotation[..., 3:]
     twice = 2.0 * np.cross(axis, vector)
     return vector + cosine * twice + np.cross(axis, twice)
+
+
+def rotate_back(quaternions: npt.ArrayLike, vectors: npt.ArrayLike) -> FloatArray:
+    """(..., 3): vectors (..., 3) of the world as seen in frames that are turned by quaternions (..., 4)."""
+    return rotate(np.asarray(quaternions, dtype=np.float64) * (-1.0, -1.0, -1.0, 1.0), vectors)
 
 
 def relative(frames: npt.ArrayLike, quaternions: npt.ArrayLike) -> FloatArray:
