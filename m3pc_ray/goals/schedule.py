@@ -112,7 +112,7 @@ class GoalSchedule:
         seen = np.asarray(observation, dtype=np.float32)
         self._steps[row] += 1
         step, index = int(self._steps[row]), int(self._next[row])
-        self._states[row] = self.waypoints.now(step, seen)
+        self._states[row] = self._now(row, step, seen)
         # Waypoints are at least a step apart and so is this clock: at most one comes due.
         if index == len(self.waypoints) or self._due[row, index] > step:
             return
@@ -132,7 +132,7 @@ class GoalSchedule:
         left = len(self.waypoints) - index
         if not left or self._due[row, index] > step:
             return left
-        reached = self._distance(self.waypoints.now(step, seen)[index], seen) <= self.tolerance
+        reached = self._distance(self._now(row, step, seen)[index], seen) <= self.tolerance
         return left if self._waits(row, reached) else left - 1
 
     def goals(self, rows: ArrayLike, positions: ArrayLike, segment_length: int) -> GoalWindow:
@@ -186,6 +186,10 @@ class GoalSchedule:
             return np.full(self.waypoints.observation_dim, np.nan, dtype=np.float32)
         share = np.float32((step - due[after - 1]) / (due[after] - due[after - 1]))
         return np.asarray((1 - share) * states[after - 1] + share * states[after])
+
+    def _now(self, row: int, step: int, seen: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(K, observation_dim): where the waypoints of environment `row` are at a step that shows `seen`."""
+        return self._states[row] if self.waypoints.placed and step > 0 else self.waypoints.now(step, seen)
 
     def _waits(self, row: int, reached: bool) -> bool:
         """Whether a waypoint whose time has come is asked for further."""

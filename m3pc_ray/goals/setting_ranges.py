@@ -24,6 +24,13 @@ RANGES: dict[str, str] = {
     "lift": "(-inf, inf)",
     "lying_height": "(-inf, inf)",
     "alive_steps": "[0, inf)",
+    # can-carry
+    "place_x": "(-inf, inf)",
+    "place_y": "(-inf, inf)",
+    "lowest": "(-inf, inf)",
+    "highest": "(-inf, inf)",
+    "tolerance": "(0, inf)",
+    "settle_steps": "[0, inf)",
     # waypoints
     "visited_share": "(0, 1]",
     "visited_tolerance": "(0, inf)",

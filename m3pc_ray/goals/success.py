@@ -206,6 +206,39 @@ class DominantFrequency:
         )
 
 
+@dataclass(frozen=True)
+class EndsWithin:
+    """Dimensions of the last state lie within ranges, a terminal one included.
+
+    Raises:
+        UserError: a range without anything inside.
+    """
+
+    dimensions: tuple[int, ...]
+    """Entries of the observation."""
+    ranges: tuple[tuple[float, float], ...]
+    """Of each, raw units: smallest and largest value; infinite where anything will do."""
+    names: tuple[str, ...]
+    """What the sentence calls them."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in zip(self.names, self.ranges, strict=True):
+            _check(low <= high, f"{name} is to end from {low:g} to {high:g}; the first must not be above the second")
+
+    def succeeded(self, reached: NDArray[np.float32], terminated: bool, dt: float) -> bool:
+        ends = [_column(reached, dimension)[-1] for dimension in self.dimensions]
+        return all(low <= end <= high for end, (low, high) in zip(ends, self.ranges, strict=True))
+
+    def details(self, reached: NDArray[np.float32], terminated: bool, dt: float) -> dict[str, float]:
+        """`end_NAME` (raw units) of every dimension."""
+        pairs = zip(self.names, self.dimensions, strict=True)
+        return {f"end_{name}": float(_column(reached, dimension)[-1]) for name, dimension in pairs}
+
+    def describe(self) -> str:
+        bounded = [pair for pair in zip(self.names, self.ranges, strict=True) if np.isfinite(pair[1]).any()]
+        return "at the end " + " and ".join(f"{name} is from {low:.4g} to {high:.4g}" for name, (low, high) in bounded)
+
+
 @dataclass(frozen=True, eq=False)
 class VisitsWaypoints:
     """Enough of the waypoints are near to the states at their steps: for goals that nothing else is known about.

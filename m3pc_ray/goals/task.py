@@ -104,7 +104,7 @@ class GoalTask(ABC):
     def __post_init__(self) -> None:
         """Raises UserError, naming the setting, for a number outside of its range."""
         for name, value in vars(self).items():
-            if name in RANGES and not inside(value, RANGES[name]):
+            if name in RANGES and value is not None and not inside(value, RANGES[name]):
                 raise UserError(f"task {self.name}: {name}: must be in {RANGES[name]}, not {value:g}")
 
     @abstractmethod

@@ -16,6 +16,7 @@ from typing import Any
 from m3pc_ray.config import BackwardConfig
 from m3pc_ray.configuration import convert, shipped_configs, suggestion
 from m3pc_ray.errors import UserError
+from m3pc_ray.goals.can_carry import CanCarry
 from m3pc_ray.goals.halfcheetah_flip import HalfCheetahFlip
 from m3pc_ray.goals.hopper_wiggle import HopperWiggle
 from m3pc_ray.goals.task import GoalTask
@@ -24,7 +25,7 @@ from m3pc_ray.goals.walker2d_split import Walker2dSplit
 from m3pc_ray.yaml_text import read_yaml
 
 TASKS: dict[str, type[GoalTask]] = {
-    task.name: task for task in (HopperWiggle, Walker2dSplit, HalfCheetahFlip, UserWaypoints)
+    task.name: task for task in (HopperWiggle, Walker2dSplit, HalfCheetahFlip, CanCarry, UserWaypoints)
 }
 """Tasks by name."""
 

@@ -26,6 +26,7 @@ class Waypoints:
         states: (K, observation_dim) float32, raw units; NaN in dimensions that are free.
         source: where they come from, for messages and results: a file, a function, or a task with its settings.
         moving: makes the states anew at every decision; None: they stay as they are.
+        placed: `moving` is asked at an episode's first observation only, and the states stay as they are from there on.
 
     Raises:
         UserError: shapes that do not fit, steps that do not rise, a row that fixes nothing, or an infinite value.
@@ -35,6 +36,7 @@ class Waypoints:
     states: NDArray[np.float32]
     source: str
     moving: MovingGoal | None = None
+    placed: bool = False
 
     def __post_init__(self) -> None:
         steps, states = np.asarray(self.steps), np.asarray(self.states, dtype=np.float32)

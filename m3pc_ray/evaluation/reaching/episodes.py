@@ -33,8 +33,8 @@ def run_episodes(
     come, or until the task or its time limit ends it. With `has_track` the simulator's first position, the place along
     the track that observations leave out, is recorded too.
 
-    Goals that drift are recorded where they were at the step they are planned for; those of steps after an early end
-    stay where they started from.
+    Goals that drift, or that follow from where an episode begins, are recorded where they were at the step they are
+    planned for; those of steps after an early end stay where they started from.
     """
     agent.reset()
     count, rows = len(seeds), np.arange(len(seeds))

@@ -1,0 +1,92 @@
+"""The can is carried somewhere, along a demonstration that is bent to where it lies and where it is to go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3pc_ray.environments.manipulation.tasks import TASKS
+from m3pc_ray.errors import UserError
+from m3pc_ray.goals.guidance import bend
+from m3pc_ray.goals.success import EndsWithin
+from m3pc_ray.goals.task import Facts, GoalProblem, GoalTask
+from m3pc_ray.goals.waypoints import Waypoints
+
+
+@dataclass(frozen=True)
+class CanCarry(GoalTask):
+    """The can's way, and the hand's with it, from where an episode begins."""
+
+    name: ClassVar[str] = "can-carry"
+    environment: ClassVar[str] = "PickPlaceCan"
+    key: ClassVar[str] = "can_y"
+    plotted: ClassVar[tuple[str, ...]] = ("can_x", "can_y", "can_z")
+
+    every: int = 4
+    """Steps from one waypoint to the next."""
+    free_dimensions: Literal["data", "model"] = "model"
+    """Nothing is free: the demonstration is a whole one."""
+    along: Literal["solved", "failed"] = "solved"
+    """Which episodes of the data show the way: solved ones put the can into its compartment."""
+    place_x: float | None = None
+    """Where the can is to end, m; none: where the demonstration has taken it."""
+    place_y: float | None = None
+    """The same along y, m."""
+    lowest: float = 0.8
+    """Height of the can at the end, m: at least this (0.8: the floor of the bins)."""
+    highest: float = 0.95
+    """At most this."""
+    tolerance: float = 0.08
+    """How far from the place the can may end, m."""
+    settle_steps: int = 10
+    """Steps for which the last waypoint is asked for after the demonstration's end."""
+
+    def wanted(self, facts: Facts) -> NDArray[np.float32]:
+        return self._from(facts, facts.start())
+
+    def success(self, facts: Facts) -> EndsWithin:
+        names = ("can_x", "can_y", "can_z")
+        height = (self.lowest, self.highest)
+        place = self._place()
+        around = [(at - self.tolerance, at + self.tolerance) for at in place] if place else [(-np.inf, np.inf)] * 2
+        return EndsWithin(tuple(facts.index(name) for name in names), (*around, height), names)
+
+    def problem(self, facts: Facts) -> GoalProblem:
+        whole = super().problem(facts)
+        steps = whole.waypoints.steps
+        waypoints = Waypoints(
+            steps,
+            whole.waypoints.states,
+            f"{whole.waypoints.source}, episode {self._guide(facts)} of {facts.trajectories.metadata.name}",
+            moving=lambda step, seen: self._from(facts, seen)[steps],
+            placed=True,
+        )
+        return replace(whole, waypoints=waypoints)
+
+    def _place(self) -> tuple[float, float] | None:
+        if (self.place_x is None) != (self.place_y is None):
+            raise UserError(f"task {self.name}: place_x and place_y belong together; give both or neither")
+        return None if self.place_x is None or self.place_y is None else (self.place_x, self.place_y)
+
+    def _guide(self, facts: Facts) -> int:
+        """The demonstration of median length, so that it is a usual one; of those, the first."""
+        data = facts.trajectories
+        solved = data.terminated()[data.episode_starts[1:] - 1]
+        known = ~np.isnan(data.final_observations).any(axis=1)
+        fit = np.flatnonzero((solved == (self.along == "solved")) & known)
+        if not len(fit):
+            raise UserError(f"task {self.name}: {data.metadata.name} has no {self.along} episode to go along")
+        middle = np.median(data.lengths[fit])
+        return int(fit[np.argmin(np.abs(data.lengths[fit] - middle))])
+
+    def _from(self, facts: Facts, begins: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(steps + 1, observation_dim): the demonstration from this beginning, then its end, held."""
+        data, guide = facts.trajectories, self._guide(facts)
+        rows = slice(int(data.episode_starts[guide]), int(data.episode_starts[guide + 1]))
+        shown = np.concatenate([data.observations[rows], data.final_observations[guide][None]])
+        way = bend(TASKS[facts.environment_id], shown, begins, self._place())
+        self.planned_steps(len(way) - 1 + self.settle_steps, facts)
+        return np.concatenate([way, np.repeat(way[-1:], self.settle_steps, axis=0)])

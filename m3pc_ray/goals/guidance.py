@@ -1,0 +1,63 @@
+"""A demonstration bent to another beginning and another end: an affine map of the plane it moves over.
+
+    demonstrated:  hand at its start     thing at its start     thing at its end
+    wanted:        hand as observed      thing as observed      where it is to go
+
+Three pairs of points define one map x -> A x + b of the plane (paper, appendix A: guidance by affine transformation).
+Heights and rotations stay as they were demonstrated.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from m3pc_ray.environments.manipulation import observation
+from m3pc_ray.environments.manipulation.tasks import ManipulationTask
+from m3pc_ray.errors import UserError
+
+_HAND, _THING = slice(0, 2), slice(9, 11)
+"""Entries of an observation: place in the plane."""
+_FLATTEST = 0.05
+"""Smallest sine of the angle between the two ways of a triangle that still defines a map without blowing up noise."""
+
+
+def affine_map(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:
+    """(2, 3): A and b beside it, of the map that takes points `before` (3, 2) to `after` (3, 2).
+
+    Raises UserError where the points before lie on a line, or nearly so.
+    """
+    source, target = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    ways = source[1:] - source[0]
+    lengths = np.linalg.norm(ways, axis=1)
+    if abs(np.linalg.det(ways)) <= _FLATTEST * np.prod(lengths):
+        raise UserError("a demonstration whose three points lie on a line cannot be bent; name another one")
+    return np.asarray(np.linalg.solve(np.column_stack([source, np.ones(3)]), target).T, dtype=np.float64)
+
+
+def bend(
+    task: ManipulationTask, demonstration: NDArray[np.float32], begins: NDArray[np.float32], end: ArrayLike | None
+) -> NDArray[np.float32]:
+    """A demonstration as it would be from another beginning, to another end.
+
+    Args:
+        task: whose observations these are; one that holds the object's rotation.
+        demonstration: (steps + 1, observation_dim) raw.
+        begins: (observation_dim,) the observation that it is to begin with.
+        end: (2,) x and y of where the object is to end, metres; None: where the demonstration has taken it.
+
+    Returns:
+        (steps + 1, observation_dim).
+
+    Raises:
+        UserError: see `affine_map`.
+    """
+    first, last = demonstration[0], demonstration[-1]
+    before = np.stack([first[_HAND], first[_THING], last[_THING]])
+    after = np.stack([begins[_HAND], begins[_THING], last[_THING] if end is None else np.asarray(end)])
+    found = affine_map(before, after)
+    bent = demonstration.astype(np.float64)
+    for part in (_HAND, _THING):
+        bent[:, part] = bent[:, part] @ found[:, :2].T + found[:, 2]
+    whole = observation.assemble(task, bent[:, :9], bent[:, 9:16])
+    return observation.continuous(task, whole, [0]).astype(np.float32)

@@ -1,0 +1,149 @@
+"""Demonstrations bent by an affine map, and the task that asks for them, on episodes that scripted experts play."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from m3pc_ray.collection.scripted import scripts
+from m3pc_ray.collection.scripted.expert import ScriptedExpert
+from m3pc_ray.environments.manipulation import observation
+from m3pc_ray.environments.manipulation.tasks import TASKS as MANIPULATION
+from m3pc_ray.environments.observation_names import observation_names
+from m3pc_ray.errors import UserError
+from m3pc_ray.goals.guidance import affine_map, bend
+from m3pc_ray.goals.schedule import GoalSchedule
+from m3pc_ray.goals.success import EndsWithin
+from m3pc_ray.goals.task import Facts
+from m3pc_ray.goals.tasks import load_task
+from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
+from m3pc_ray.trajectories.validation import environment_facts, metadata_of
+from tests.collection.scripted.toy_robot import ToyRobot
+
+CAN = "robosuite/PickPlaceCan-v1"
+TASK = MANIPULATION[CAN]
+HAND, THING = slice(0, 2), slice(9, 11)
+
+
+def played(number: int, script) -> np.ndarray:
+    """(steps + 1, 23) of a toy robot and a scripted expert."""
+    robot = ToyRobot([*np.random.default_rng(number).uniform([0.0, -0.35], [0.15, -0.15]), 0.86], 0.0)
+    expert, seen = ScriptedExpert([script]), []
+    for step in range(400):
+        seen.append(robot.observation())
+        action = expert.plan(seen[-1], step == 0, streams=[number]).actions[0]
+        if expert.over(0):
+            break
+        robot.step(action)
+    seen = np.array(seen)
+    return observation.continuous(TASK, observation.assemble(TASK, seen[:, :9], seen[:, 9:16]), [0]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    """Three placed and three thrown cans."""
+    episodes = [played(number, script()) for number in range(3) for script in (scripts.place, scripts.throw)]
+    for thrown in episodes[1::2]:
+        thrown[-1, 11] = 0.3  # on the floor, of which the toy knows nothing
+    lengths = [len(seen) - 1 for seen in episodes]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    rewards = np.zeros(starts[-1], np.float32)
+    rewards[starts[1::2] - 1] = 1.0
+    data = Trajectories(
+        observations=np.concatenate([seen[:-1] for seen in episodes]),
+        actions=np.zeros((starts[-1], 7), np.float32),
+        rewards=rewards,
+        episode_starts=starts,
+        episode_ends=np.array([EpisodeEnd.TERMINATED, EpisodeEnd.TIME_LIMIT] * 3, np.int8),
+        final_observations=np.stack([seen[-1] for seen in episodes]),
+        metadata=metadata_of(environment_facts(CAN), "played"),
+    )
+    return Facts(CAN, observation_names(CAN, 23), 0.05, data, np.full(23, 0.1, np.float32), 400)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_three_points_go_where_they_should_and_others_with_them(seed):
+    rng = np.random.default_rng(seed)
+    before, after = rng.normal(size=(2, 3, 2))
+    found = affine_map(before, after)
+    np.testing.assert_allclose(before @ found[:, :2].T + found[:, 2], after, atol=1e-9)
+    shares = rng.dirichlet(np.ones(3))  # an affine map keeps weighted means
+    np.testing.assert_allclose(found[:, :2] @ (shares @ before) + found[:, 2], shares @ after, atol=1e-9)
+
+
+def test_points_on_a_line_are_refused():
+    with pytest.raises(UserError, match="lie on a line"):
+        affine_map([[0, 0], [1, 1], [2, 2.001]], np.zeros((3, 2)))
+
+
+def test_a_demonstration_from_its_own_beginning_to_its_own_end_is_itself():
+    shown = played(0, scripts.place())
+    np.testing.assert_allclose(bend(TASK, shown, shown[0], None), shown, atol=2e-5)
+    np.testing.assert_allclose(bend(TASK, shown, shown[0], shown[-1, THING]), shown, atol=2e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bent_it_begins_as_observed_ends_as_wanted_and_holds_together(seed):
+    shown, other = played(0, scripts.place()), played(10 + seed, scripts.place())
+    end = np.random.default_rng(seed).uniform([0.0, 0.1], [0.2, 0.4])
+    bent = bend(TASK, shown, other[0], end)
+    np.testing.assert_allclose(bent[0, HAND], other[0, HAND], atol=1e-5)
+    np.testing.assert_allclose(bent[0, THING], other[0, THING], atol=1e-5)
+    np.testing.assert_allclose(bent[-1, THING], end, atol=1e-5)
+    kept = [2, *range(3, 9), *range(11, 16)]  # heights, rotations, fingers
+    np.testing.assert_allclose(bent[:, kept], shown[:, kept], atol=1e-6)
+    relative = observation.seen_from_gripper(TASK, bent[:, :9].astype(float), bent[:, 9:16].astype(float))
+    np.testing.assert_allclose(bent[:, 16:19], relative[:, :3], atol=1e-5)
+    np.testing.assert_allclose(np.abs(np.sum(bent[:, 19:] * relative[:, 3:], axis=1)), 1.0, atol=1e-5)
+    holding = np.linalg.norm(shown[:, :3] - shown[:, 9:12], axis=1) < 0.012
+    assert holding.sum() > 30
+    assert np.linalg.norm(bent[holding, :3] - bent[holding, 9:12], axis=1).max() < 0.025  # still in the hand
+
+
+@pytest.mark.parametrize("name", ["can-place", "can-throw", "can-between"])
+def test_shipped_tasks_ask_for_a_way_from_where_each_episode_begins(facts, name):
+    task = load_task(name).task
+    problem = task.problem(facts)
+    waypoints = problem.waypoints
+    assert not np.isnan(waypoints.states).any()
+    assert (np.diff(waypoints.steps) == task.every).all()
+    schedule = GoalSchedule(waypoints, 2, facts.std)
+    begins = [played(20 + row, scripts.place()) for row in range(2)]
+    for row, seen in enumerate(begins):
+        for step in range(5):
+            schedule.advance(row, seen[step])
+    for row, seen in enumerate(begins):  # what was seen after the first observation has changed nothing
+        states = schedule.states(row)
+        near_start = np.abs(states[0, THING] - seen[0, THING]).max()
+        assert near_start < 0.01
+        fresh = GoalSchedule(waypoints, 1, facts.std)
+        fresh.advance(0, seen[0])
+        np.testing.assert_array_equal(fresh.states(0), states)
+        if task.place_x is not None:
+            np.testing.assert_allclose(states[-1, THING], [task.place_x, task.place_y], atol=1e-4)
+        assert (states[-1, 11] < 0.75) == (name == "can-throw")
+    assert problem.success.succeeded(schedule.states(0)[[0, -1]], False, 0.05)
+    assert not problem.success.succeeded(schedule.states(0)[[-1, 0]], False, 0.05)
+
+
+def test_what_is_wrong_is_said(facts):
+    with pytest.raises(UserError, match="place_x and place_y belong together"):
+        load_task("can-throw", {"place_x": "0.1"}).task.problem(facts)
+    with pytest.raises(UserError, match="tolerance: must be in"):
+        load_task("can-place", {"tolerance": "0"})
+    solved = Facts(CAN, facts.dimensions, 0.05, facts.trajectories.select([0, 2]), facts.std, 400)
+    with pytest.raises(UserError, match="has no failed episode"):
+        load_task("can-throw").task.problem(solved)
+    with pytest.raises(UserError, match="made for PickPlaceCan; the run was trained on Hopper-v4"):
+        load_task("can-place").task.problem(Facts("Hopper-v4", facts.dimensions, 0.05, facts.trajectories, facts.std))
+
+
+def test_an_end_within_ranges():
+    success = EndsWithin((0, 2), ((-1.0, 1.0), (0.5, np.inf)), ("x", "z"))
+    assert success.succeeded(np.array([[9, 9, 0], [0, 9, 0.6]], np.float32), True, 0.05)
+    assert not success.succeeded(np.array([[0, 9, 0.6], [2, 9, 0.6]], np.float32), False, 0.05)
+    assert not success.succeeded(np.array([[0, 9, 0.6], [0, 9, 0.4]], np.float32), False, 0.05)
+    assert success.details(np.array([[1, 2, 3]], np.float32), False, 0.05) == {"end_x": 1.0, "end_z": 3.0}
+    assert success.describe() == "at the end x is from -1 to 1 and z is from 0.5 to inf"
+    with pytest.raises(UserError, match="x is to end from 2 to 1"):
+        EndsWithin((0,), ((2.0, 1.0),), ("x",))
