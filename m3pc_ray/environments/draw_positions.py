@@ -23,6 +23,8 @@ _TRIAL = """
 """
 _PALE = (0.35, 0.65, 1.0, 0.45)
 _BEHIND = 0.12  # metres: the pale figure stands farther from the camera than the body it belongs to
+_FRONT = "frontview"
+"""Camera of robosuite's models, in which group 0 holds collision shapes, drawn over what is to be seen."""
 _LEFT_OUT = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
 """Without a graphics card, shadows double a frame's time; a mirrored body beside a pale one confuses."""
 
@@ -40,6 +42,8 @@ def main(folder: Path, width: int, height: int, descriptor: int) -> None:
     model.vis.global_.offheight = max(height, model.vis.global_.offheight)
     data = mujoco.MjData(model)
     pale = mujoco.MjData(model)
+    options = mujoco.MjvOption()
+    options.geomgroup[0] = _named_camera(model) != _FRONT
     renderer = mujoco.Renderer(model, height, width)
     for flag in _LEFT_OUT:
         renderer.scene.flags[flag] = 0
@@ -47,7 +51,7 @@ def main(folder: Path, width: int, height: int, descriptor: int) -> None:
         for step, position in enumerate(positions):
             data.qpos[:] = position
             mujoco.mj_forward(model, data)
-            renderer.update_scene(data, camera=_camera(model, data))
+            renderer.update_scene(data, camera=_camera(model, data), scene_option=options)
             if wanted is not None and np.isfinite(wanted[step]).all():
                 pale.qpos[:] = wanted[step]
                 mujoco.mj_forward(model, pale)
@@ -57,11 +61,17 @@ def main(folder: Path, width: int, height: int, descriptor: int) -> None:
     renderer.close()
 
 
-def _camera(model: mujoco.MjModel, data: mujoco.MjData) -> "int | mujoco.MjvCamera":
-    """The model's own camera `track`; where it has none, one from the side that moves along with the figure."""
-    number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
-    if number >= 0:
-        return int(number)
+def _named_camera(model: mujoco.MjModel) -> str:
+    """The first of the cameras it is drawn with by choice that the model has; empty: none of them."""
+    known = (name for name in ("track", _FRONT) if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name) >= 0)
+    return next(known, "")
+
+
+def _camera(model: mujoco.MjModel, data: mujoco.MjData) -> "str | mujoco.MjvCamera":
+    """The model's own camera; where it has none of those, one from the side that moves along with the figure."""
+    name = _named_camera(model)
+    if name:
+        return name
     camera = mujoco.MjvCamera()
     mujoco.mjv_defaultFreeCamera(model, camera)
     if model.nbody > 1:

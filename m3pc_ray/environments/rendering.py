@@ -49,7 +49,8 @@ def render_positions(
 ) -> Iterator[Frame]:
     """Frames (height, width, 3) uint8 of a MuJoCo environment's model at positions (steps, nq), drawn as they are read.
 
-    The camera is the model's own `track`, which follows the body; else one from the side that moves with the body's x.
+    The camera is the model's own `track`, which follows the body, or `frontview`; else one from the side that moves
+    with the body's x.
     The environment's own state is not touched.
 
     Args:

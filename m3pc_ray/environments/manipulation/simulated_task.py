@@ -48,6 +48,17 @@ class SimulatedTask(gymnasium.Env[FloatArray, FloatArray]):
             hard_reset=True,  # the size of Lift's cube is drawn when the model is made
         )
         self._last: FloatArray | None = None
+        self.dt = 1.0 / CONTROL_FREQUENCY
+
+    @property
+    def model(self) -> Any:
+        """MuJoCo's model; another one after every reset, for the objects' sizes are drawn with it."""
+        return self.simulation.sim.model._model
+
+    @property
+    def data(self) -> Any:
+        """MuJoCo's state of the model."""
+        return self.simulation.sim.data._data
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -78,7 +89,7 @@ class SimulatedTask(gymnasium.Env[FloatArray, FloatArray]):
         Nothing of the simulation's own course changes by that.
         """
         simulator = self.simulation.sim
-        self._mujoco.mj_kinematics(simulator.model._model, simulator.data._data)
+        self._mujoco.mj_kinematics(self.model, self.data)
         robot = self.simulation.robots[0]
         (arm,) = robot.arms
         data = simulator.data

@@ -8,6 +8,8 @@ import pytest
 from m3pc_ray.environments import EnvironmentGroup, make_environment, specification
 from m3pc_ray.environments.manipulation import observation
 from m3pc_ray.environments.manipulation.tasks import TASKS
+from m3pc_ray.environments.poses import current_positions, seconds_per_step
+from m3pc_ray.environments.rendering import render_positions, working_backend
 
 pytestmark = [
     pytest.mark.manipulation,
@@ -128,3 +130,21 @@ def test_a_group_drives_several_and_time_limits_cut():
         assert transitions.truncated.all()
         assert not transitions.terminated.any()
         assert not group.running.any()
+
+
+def test_what_was_played_can_be_drawn():
+    if working_backend() is None:
+        pytest.skip("MuJoCo cannot draw here")
+    environment = make_environment("robosuite/PickPlaceCan-v1")
+    environment.reset(seed=0)
+    positions = [current_positions(environment)]
+    for _ in range(12):
+        environment.step(np.array([1, 0, 0, 0, 0, 0, -1], np.float32))
+    positions.append(current_positions(environment))
+    before, after = render_positions(environment, np.stack(positions), width=160, height=120)
+    assert before.shape == (120, 160, 3)
+    assert before.std() > 20
+    changed = np.abs(before.astype(int) - after).max(axis=2) > 30
+    assert 0.002 < changed.mean() < 0.3  # the arm has moved, the room has not
+    assert seconds_per_step(environment) == 0.05
+    environment.close()
