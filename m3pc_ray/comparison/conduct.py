@@ -19,6 +19,7 @@ from m3pc_ray.comparison.accounting import Account
 from m3pc_ray.comparison.folder import CellKey, ComparisonFolder
 from m3pc_ray.comparison.method import OFFLINE, Assignment
 from m3pc_ray.comparison.plan import Plan, Training, as_json, check_data
+from m3pc_ray.comparison.results import DIGITS, measure
 from m3pc_ray.config import EvaluationConfig
 from m3pc_ray.environments.make import EnvironmentGroup
 from m3pc_ray.evaluation.evaluate import Acting, earned, run_episodes
@@ -184,10 +185,12 @@ class Conductor:
         }
 
     def _tell(self, key: CellKey, values: Mapping[str, Any]) -> None:
-        kind = "return" if values["score_mean"] is None else "score"
+        kind = measure({**values, "environment": self.trajectories.metadata.environment_id})
+        held = "score" if kind == "score" else "return"
         label = self.training.method.rows[key.row]
         stage = "offline" if key.point == OFFLINE else f"after {key.point:,} steps"
-        earned_text = f"{kind} {values[f'{kind}_mean']:.1f} ± {values[f'{kind}_sem']:.1f}"
+        digits = max(1, DIGITS[kind])
+        earned_text = f"{kind} {values[f'{held}_mean']:.{digits}f} ± {values[f'{held}_sem']:.{digits}f}"
         self.console.print(
             f"{key.dataset}, {label}, seed {key.seed}, {stage}: {earned_text}, "
             f"{self.account.spent(key.point)[1]:.0f} CPU s",

@@ -7,18 +7,21 @@ from typing import Any
 
 from m3pc_ray.comparison.method import OFFLINE
 from m3pc_ray.comparison.registry import labels
+from m3pc_ray.environments.manipulation.tasks import TASKS
 from m3pc_ray.evaluation.statistics import describe
 
 Row = dict[str, Any]
 SUM = "sum"
 """Name of what stands for all data sets together."""
+DIGITS = {"score": 1, "return": 0, "success": 2}
+"""Decimals of each measure."""
 COSTS = ("wall_seconds_total", "cpu_seconds_total", "updates", "environment_steps")
 
 
 def summarise(cells: Sequence[Mapping[str, Any]]) -> list[Row]:
     """One row a data set, row and point, and last the sums over data sets.
 
-    Keys: dataset, row, label, point, seeds; kind (`score`, or `return` where no reference returns are known); values
+    Keys: dataset, row, label, point, seeds; kind (see `measure`); values
     (one a seed), mean, sem, low and high (95 % bootstrap interval); over (`seeds`, or `episodes` of the only one there
     is); wall_seconds_total, cpu_seconds_total, updates, environment_steps (means over seeds; None in sums but for the
     seconds, which are summed); threads, episodes; datasets (of a sum: how many).
@@ -33,11 +36,21 @@ def summarise(cells: Sequence[Mapping[str, Any]]) -> list[Row]:
     return rows + _sums(rows)
 
 
+def measure(cell: Mapping[str, Any]) -> str:
+    """What tells how good a cell is: `score`, `return` where no reference returns are known, and in manipulation tasks
+    `success`, the share of episodes solved, which is their mean return."""
+    if cell["environment"] in TASKS:
+        return "success"
+    return "return" if cell["score_mean"] is None else "score"
+
+
 def _of_data_set(key: tuple[str, str, int], cells: Sequence[Mapping[str, Any]], order: Mapping[str, str]) -> Row:
     dataset, name, point = key
-    kind = "return" if any(cell["score_mean"] is None for cell in cells) else "score"
-    values = [cell[f"{kind}_mean"] for cell in cells]
-    sample = values if len(cells) > 1 else cells[0][f"{kind}s"]
+    kinds = [measure(cell) for cell in cells]
+    kind = kinds[0] if len(set(kinds)) == 1 else "return"
+    held = "score" if kind == "score" else "return"
+    values = [cell[f"{held}_mean"] for cell in cells]
+    sample = values if len(cells) > 1 else cells[0][f"{held}s"]
     row: Row = {"dataset": dataset, "row": name, "label": order.get(name, name), "point": point, "kind": kind}
     row |= {"seeds": [cell["seed"] for cell in cells], "values": values, "over": "seeds"}
     if len(cells) == 1:

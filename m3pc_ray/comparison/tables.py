@@ -10,7 +10,7 @@ from rich.table import Table
 
 from m3pc_ray.comparison.method import OFFLINE
 from m3pc_ray.comparison.quoted import NOTE
-from m3pc_ray.comparison.results import SUM, Row
+from m3pc_ray.comparison.results import DIGITS, SUM, Row
 
 COLUMNS = ("method", "online steps", "score", "95 % interval", "seeds", "wall s", "CPU s", "updates")
 DROPPED_FIRST = ("updates", "seeds", "wall s", "95 % interval")
@@ -30,11 +30,13 @@ def caption(settings: Mapping[str, Any], rows: Sequence[Row], quoted: bool) -> s
     )
     if any(row["kind"] == "return" for row in rows):
         text += " Where no reference returns are known the return stands in place of the score."
+    if any(row["kind"] == "success" for row in rows):
+        text += " Of manipulation tasks the share of episodes solved stands there."
     return f"{text} {NOTE}" if quoted else text
 
 
 def _texts(row: Row) -> dict[str, str]:
-    digits = 1 if row["kind"] == "score" else 0
+    digits = DIGITS[row["kind"]]
     single = "*" if row["over"] == "episodes" else ""
 
     def number(value: float | None) -> str:

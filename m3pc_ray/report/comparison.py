@@ -42,9 +42,9 @@ def comparison_figure(rows: Sequence[Row], settings: Mapping[str, Any], path: st
             if online:
                 _curves(all_axes[len(datasets) + place], here, colours)
         for start in range(0, len(all_axes), max(1, len(datasets))):
-            all_axes[start].set_ylabel(
-                "normalised score" if all(r["kind"] == "score" for r in rows) else "score or return"
-            )
+            kinds = {row["kind"] for row in rows}
+            named = {"score": "normalised score", "return": "return", "success": "share of episodes solved"}
+            all_axes[start].set_ylabel(named[next(iter(kinds))] if len(kinds) == 1 else " or ".join(sorted(kinds)))
         drawn = {
             text: handle for axes in all_axes for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
         }

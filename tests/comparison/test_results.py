@@ -23,6 +23,7 @@ def cell(rng, dataset, row, seed, point, scored=True):
     returns = rng.normal(2000, 500, 4).tolist()
     return {
         "dataset": dataset,
+        "environment": "Hopper-v4",
         "row": row,
         "seed": seed,
         "point": point,
@@ -84,6 +85,20 @@ def test_without_reference_returns_the_return_stands_in(cells):
     assert row["kind"] == "return"
     assert row["mean"] == pytest.approx(other["return_mean"])
     assert "the return stands" in caption(SETTINGS, summarise([other]), quoted=False)
+
+
+def test_of_manipulation_the_share_of_solved_episodes_counts(cells):
+    solved = [cell(np.random.default_rng(), "can", "bc", seed, 0, scored=False) for seed in (0, 1)]
+    for each, returns in zip(solved, ([1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]), strict=True):
+        each |= {"environment": "robosuite/PickPlaceCan-v1", "returns": returns, "return_mean": float(np.mean(returns))}
+    rows = summarise([*cells, *solved])
+    row = of(rows, dataset="can")
+    assert (row["kind"], row["values"], row["mean"]) == ("success", [0.25, 0.5], 0.375)
+    text = markdown(rows, [], SETTINGS, "comparison.png")
+    assert "| 0.38 | 0.25 to 0.50 |" in text
+    assert "the share of episodes solved" in text
+    assert "the return stands" not in text
+    assert of(summarise(solved[:1]), dataset="can")["over"] == "episodes"
 
 
 @pytest.mark.parametrize("width", [50, 60, 80, 140])
