@@ -24,7 +24,7 @@ _TRIAL = """
 _PALE = (0.35, 0.65, 1.0, 0.45)
 _BEHIND = 0.12  # metres: the pale figure stands farther from the camera than the body it belongs to
 _FRONT = "frontview"
-"""Camera of robosuite's models, in which group 0 holds collision shapes, drawn over what is to be seen."""
+"""Camera of robosuite's models: collision shapes (group 0) and marks (sites) would be drawn over what is to be seen."""
 _LEFT_OUT = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
 """Without a graphics card, shadows double a frame's time; a mirrored body beside a pale one confuses."""
 
@@ -43,7 +43,9 @@ def main(folder: Path, width: int, height: int, descriptor: int) -> None:
     data = mujoco.MjData(model)
     pale = mujoco.MjData(model)
     options = mujoco.MjvOption()
-    options.geomgroup[0] = _named_camera(model) != _FRONT
+    if _named_camera(model) == _FRONT:
+        options.geomgroup[0] = 0
+        options.sitegroup[:] = 0
     renderer = mujoco.Renderer(model, height, width)
     for flag in _LEFT_OUT:
         renderer.scene.flags[flag] = 0
