@@ -202,8 +202,8 @@ class PlannerConfig:
     """Past steps visible to the planner; the current step then sits at this index of the window (4 in the paper)."""
     horizon: int = 4
     """Most planned steps h scored; early in an episode the window would allow more (0: no cap, as the authors)."""
-    td_lambda: float = 0.6
-    """lambda of the utility (eq. 3)."""
+    td_lambda: float | None = None
+    """lambda of the utility (eq. 3); none: 0.9 where the critic's network looks ahead, 0.6 where the mask does."""
     utility_sharpness_return: float = 0.02
     """xi of the softmax over utilities (eq. 4) with guide `return`, for utilities divided by utility_unit_return."""
     utility_sharpness_critic: float = 0.72

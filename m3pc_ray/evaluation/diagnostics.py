@@ -234,7 +234,7 @@ def true_model_utilities(
     from m3pc_ray.planning.scoring import scored
     from m3pc_ray.planning.utility import utility
 
-    critic, config = agent.planner.critic, agent.planner.config
+    critic = agent.planner.critic
     if critic is None:
         return None
     device = next(critic.parameters()).device
@@ -243,13 +243,13 @@ def true_model_utilities(
     with torch.no_grad():
         values = scored(
             critic,
-            config,
+            agent.planner.config,
             torch.as_tensor(states, dtype=torch.float32, device=device),
             torch.as_tensor(actions, dtype=torch.float32, device=device),
         )
         values = values * torch.as_tensor(branches.alive, device=device)
         rewards = torch.as_tensor(branches.rewards, dtype=torch.float32, device=device)
-        result = utility(rewards, values, float(agent.planner.discount), config.td_lambda)
+        result = utility(rewards, values, float(agent.planner.discount), agent.planner.td_lambda("critic"))
     return result.cpu().numpy().astype(np.float64)
 
 

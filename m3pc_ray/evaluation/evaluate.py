@@ -193,7 +193,7 @@ def make_row(agent: Agent, episodes: Episodes, config: EvaluationConfig) -> dict
         row |= {
             "num_candidates": settings.num_candidates,
             "horizon": settings.horizon,
-            "td_lambda": settings.td_lambda,
+            "td_lambda": agent.planner.td_lambda(agent.guide),
             "utility_sharpness": sharpness[agent.guide],
             "utility_unit": unit[agent.guide],
         }

@@ -8,6 +8,11 @@ from m3pc_ray.critic.dynamics import DynamicsNetwork
 from m3pc_ray.critic.iql import IQLCritic
 from m3pc_ray.errors import UserError
 
+MASK_LAMBDA = 0.6
+"""lambda of eq. 3 where candidates are followed with the forward-dynamics mask."""
+NETWORK_LAMBDA = 0.9
+"""The same with the critic's network, whose later steps can be trusted more (docs/better.md has the measurements)."""
+
 
 def check_planner(config: PlannerConfig, segment_length: int) -> None:
     """Raises UserError for a setting out of its range."""
@@ -20,7 +25,7 @@ def check_planner(config: PlannerConfig, segment_length: int) -> None:
         raise UserError(f"planner.num_candidates is {config.num_candidates}; it must be at least 1")
     if config.horizon < 0:
         raise UserError(f"planner.horizon is {config.horizon}; it must be 0 (no cap) or a number of steps")
-    if not 0.0 <= config.td_lambda <= 1.0:
+    if config.td_lambda is not None and not 0.0 <= config.td_lambda <= 1.0:
         raise UserError(f"planner.td_lambda is {config.td_lambda}; it must lie in [0, 1]")
     if config.refinement_steps < 0:
         raise UserError(f"planner.refinement_steps is {config.refinement_steps}; it must be 0 (off) or a number")
@@ -34,6 +39,13 @@ def check_planner(config: PlannerConfig, segment_length: int) -> None:
         raise UserError(
             f"planner.asked_returns names {len(shares)} returns for planner.num_candidates = {config.num_candidates}"
         )
+
+
+def lambda_of(config: PlannerConfig, dynamics: DynamicsNetwork | None) -> float:
+    """lambda of eq. 3: `planner.td_lambda`, or what suits `dynamics`, which candidates are followed with."""
+    if config.td_lambda is not None:
+        return config.td_lambda
+    return MASK_LAMBDA if dynamics is None else NETWORK_LAMBDA
 
 
 def dynamics_of(critic: IQLCritic | None, config: PlannerConfig) -> DynamicsNetwork | None:

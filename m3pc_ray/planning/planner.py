@@ -19,7 +19,7 @@ from m3pc_ray.model.distribution import SquashedGaussian
 from m3pc_ray.model.network import TrajectoryModel
 from m3pc_ray.model.precision import resolve_precision
 from m3pc_ray.planning.batch_shapes import padded
-from m3pc_ray.planning.checks import check_planner, dynamics_of
+from m3pc_ray.planning.checks import check_planner, dynamics_of, lambda_of
 from m3pc_ray.planning.context import PlanningContext
 from m3pc_ray.planning.engine import FastInference
 from m3pc_ray.planning.fixed_noise import FixedNoiseInference
@@ -97,6 +97,10 @@ class ForwardPlanner:
     def critic(self) -> IQLCritic | None:
         """The planner's own copy of the critic; None where there is none."""
         return self._critic
+
+    def td_lambda(self, guide: Guide) -> float:
+        """lambda of the utilities (eq. 3) with a guide."""
+        return lambda_of(self.config, self._dynamics if guide == "critic" else None)
 
     def refresh(self) -> None:
         """Takes over the present weights of the model and the critic the planner was made with."""
@@ -191,7 +195,7 @@ class ForwardPlanner:
 
         # Lines 6-8: FD pass (and RP pass) for what they lead to; eq. 3 for what that is worth.
         imagined = self._imagine(window, context, population.actions, horizon, guide, details)
-        utilities = utility(imagined.rewards, imagined.terminal_values, self.discount, config.td_lambda)  # (B, N)
+        utilities = utility(imagined.rewards, imagined.terminal_values, self.discount, self.td_lambda(guide))  # (B, N)
         sharpness = (
             config.utility_sharpness_critic / config.utility_unit_critic
             if guide == "critic"
@@ -206,7 +210,7 @@ class ForwardPlanner:
                 kept.actions, kept_utilities, sharpness, self._tensor(drawn), least_std=config.refinement_noise
             )
             found = self._imagine(window, context, around, horizon, guide, details)
-            fresh = utility(found.rewards, found.terminal_values, self.discount, config.td_lambda)
+            fresh = utility(found.rewards, found.terminal_values, self.discount, self.td_lambda(guide))
             population, imagined = kept.with_candidates(around), imagined.take(best).joined(found)
             utilities = torch.cat([kept_utilities, fresh], dim=1)
 
@@ -267,7 +271,7 @@ class ForwardPlanner:
         steps = self.segment_length - t
         candidates, horizon = self._tensor(actions), min(self.config.horizon or steps, steps)
         imagined = self._imagine(self._window(context, t), context, candidates, horizon, guide, True)
-        worth = utility(imagined.rewards, imagined.terminal_values, self.discount, self.config.td_lambda)
+        worth = utility(imagined.rewards, imagined.terminal_values, self.discount, self.td_lambda(guide))
         return _numpy(self._units.denormalise("states", imagined.states)), _numpy(worth)
 
     def _rest(self, planned: Tensor) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ class LinearPlanner:
 
     def __init__(self) -> None:
         self.config = SimpleNamespace(
-            guide="none", context_length=2, num_candidates=1, horizon=1, td_lambda=0.0,
+            guide="none", context_length=2, num_candidates=1, horizon=1,
             utility_sharpness_return=1.0, utility_sharpness_critic=1.0,
             utility_unit_return=1.0, utility_unit_critic=1.0,
         )  # fmt: skip
@@ -41,6 +41,9 @@ class LinearPlanner:
         self.keys: list[np.ndarray] = []
         weights = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
         self.act = lambda observations: np.tanh((observations[..., None] * weights).sum(-2))
+
+    def td_lambda(self, _guide: str) -> float:
+        return 0.0
 
     def plan(self, context: Any, **_options: Any) -> Plan:
         self.keys.append(context.keys)

@@ -98,11 +98,9 @@ def slow_plan(
                     if n == 0 and config.current_state == "true":
                         visited = torch.from_numpy(context.observations[b, t])
                     terminal_values.append(critic.q_min(visited[None], sequence[n][None]).item())
-            utilities.append(
-                slow_utility(
-                    [reward[t + k].item() for k in range(horizon)], terminal_values, discount, config.td_lambda
-                )
-            )
+            td_lambda = 0.6 if config.td_lambda is None else config.td_lambda
+            earned = [reward[t + k].item() for k in range(horizon)]
+            utilities.append(slow_utility(earned, terminal_values, discount, td_lambda))
             candidates.append(sequence.numpy())
             states.append(raw_path[t + 1 :].numpy())
             rewards.append(reward[t : t + horizon].numpy())

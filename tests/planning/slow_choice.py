@@ -163,7 +163,8 @@ class SlowDecision:
             spread = math.sqrt(sum((q - members.mean()) ** 2 for q in members) / len(members))
             together = min(members) if self.config.ensemble_value == "minimum" else sum(members) / len(members)
             values.append(together - self.config.pessimism * spread)
-        return slow_utility(rewards[self.t :], values, self.discount, self.config.td_lambda)
+        given = self.config.td_lambda
+        return slow_utility(rewards[self.t :], values, self.discount, 0.6 if given is None else given)
 
 
 def expected_action(mean: np.ndarray, std: np.ndarray) -> np.ndarray:

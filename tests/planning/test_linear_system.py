@@ -126,7 +126,7 @@ def test_details_tell_what_the_system_would_do(guide: Any) -> None:
             np.testing.assert_allclose(details.predicted_rewards[b, i], rewards[:3], atol=1e-4)
             values = [10.0 * reward for reward in rewards[:3]]
             np.testing.assert_allclose(details.terminal_values[b, i], values, atol=1e-3)
-            expected = slow_utility(rewards[:3], values, DISCOUNT, planner.config.td_lambda)
+            expected = slow_utility(rewards[:3], values, DISCOUNT, 0.6)
             assert details.utilities[b, i] == pytest.approx(expected, abs=1e-3)
 
 

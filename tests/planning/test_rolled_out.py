@@ -46,7 +46,8 @@ class SlowRollOut(SlowDecision):
             action = torch.from_numpy(candidate[n]).float()
             members = self.critic.q_members(states[n][None], action[None])[:, 0].double().numpy()
             values.append(float(members.min() - self.config.pessimism * members.std()))
-        return slow_utility(rewards, values, self.discount, self.config.td_lambda)
+        given = self.config.td_lambda
+        return slow_utility(rewards, values, self.discount, 0.9 if given is None else given)
 
 
 @pytest.mark.parametrize("engine", ["plain", "fast"])
@@ -126,3 +127,17 @@ def test_new_weights_reach_it() -> None:
     expected = ForwardPlanner(model, other, replace(planner.config), DISCOUNT, planner.prompt).plan(context).actions
     np.testing.assert_array_equal(planner.plan(context).actions, expected)
     assert np.abs(before - expected).max() > 1e-4
+
+
+def test_lambda_follows_what_looks_ahead_unless_it_is_given() -> None:
+    model = make_model(0)
+    planners = {}
+    for given in (None, 0.3):
+        for dynamics in (True, False):
+            critic, config = make_critic(0, model, dynamics=dynamics), PlannerConfig(td_lambda=given)
+            planners[given, dynamics] = ForwardPlanner(model, critic, config, DISCOUNT, make_prompt(0))
+    assert [planners[None, dynamics].td_lambda("critic") for dynamics in (True, False)] == [0.9, 0.6]
+    assert [planners[None, dynamics].td_lambda("return") for dynamics in (True, False)] == [0.6, 0.6]
+    assert {
+        planner.td_lambda(guide) for (given, _), planner in planners.items() if given for guide in ("return", "critic")
+    } == {0.3}
