@@ -34,6 +34,7 @@ def evaluations(run: RunFolder) -> list[dict]:
     ]
 
 
+@pytest.mark.slow
 def test_a_serial_job_gives_the_bits_of_the_command(head: Head, pretrained, tmp_path):
     job = head.submit(*finetune(pretrained, tmp_path / "job", "--serial", "--threads", "1"), options=INSTALLED)
     assert job.returncode == 0, job.stdout
