@@ -21,10 +21,10 @@ COSTS = ("wall_seconds_total", "cpu_seconds_total", "updates", "environment_step
 def summarise(cells: Sequence[Mapping[str, Any]]) -> list[Row]:
     """One row a data set, row and point, and last the sums over data sets.
 
-    Keys: dataset, row, label, point, seeds; kind (see `measure`); values
-    (one a seed), mean, sem, low and high (95 % bootstrap interval); over (`seeds`, or `episodes` of the only one there
-    is); wall_seconds_total, cpu_seconds_total, updates, environment_steps (means over seeds; None in sums but for the
-    seconds, which are summed); threads, episodes; datasets (of a sum: how many).
+    Keys: dataset, row, label, point, seeds; kind (see `measure`); values (one a seed), mean, sem, low and high (95 %
+    bootstrap interval); over (`seeds`, or `episodes` of the only one there is); wall_seconds_total, cpu_seconds_total,
+    updates, environment_steps (means over seeds; None in sums but for the seconds, which are summed); threads,
+    episodes; datasets (of a sum: how many).
     """
     order = labels()
     groups: dict[tuple[str, str, int], list[Mapping[str, Any]]] = {}

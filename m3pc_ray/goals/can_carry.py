@@ -64,7 +64,10 @@ class CanCarry(GoalTask):
             moving=lambda step, seen: self._from(facts, seen)[steps],
             placed=True,
         )
-        return replace(whole, waypoints=waypoints)
+        # Between waypoints nothing is measured: what is wanted there follows from where an episode begins, too.
+        wanted = np.full_like(whole.wanted, np.nan)
+        wanted[steps] = whole.wanted[steps]
+        return replace(whole, waypoints=waypoints, wanted=wanted)
 
     def _place(self) -> tuple[float, float] | None:
         if (self.place_x is None) != (self.place_y is None):

@@ -107,6 +107,8 @@ def test_shipped_tasks_ask_for_a_way_from_where_each_episode_begins(facts, name)
     waypoints = problem.waypoints
     assert not np.isnan(waypoints.states).any()
     assert (np.diff(waypoints.steps) == task.every).all()
+    measured = np.flatnonzero(~np.isnan(problem.wanted).all(axis=1))
+    np.testing.assert_array_equal(measured, waypoints.steps)  # elsewhere the mean start's way would be the measure
     schedule = GoalSchedule(waypoints, 2, facts.std)
     begins = [played(20 + row, scripts.place()) for row in range(2)]
     for row, seen in enumerate(begins):

@@ -81,7 +81,7 @@ class ScriptedExpert:
     ) -> Plan:
         """Actions (rows, 7) of the scripts; which script and whose habits follow from a row's stream at its start."""
         seen = np.atleast_2d(np.asarray(observations))
-        starts = np.broadcast_to(np.asarray(bool(episode_start) if episode_start is None else episode_start), len(seen))
+        starts = np.broadcast_to(np.asarray(False if episode_start is None else episode_start), len(seen))
         numbers = np.zeros(len(seen), np.int64) if streams is None else np.asarray(streams, dtype=np.int64)
         actions = []
         for place, row in enumerate(range(len(seen)) if rows is None else rows):
