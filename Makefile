@@ -62,8 +62,9 @@ browser:
 	fi; \
 	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium
 
+# In two processes: half of the time is waiting for processes that tests start. `.venv/bin/pytest` runs in one.
 test: lint type
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not slow and not gpu"
 
 test-all: lint type
 	$(BIN)/pytest

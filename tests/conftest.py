@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -10,6 +11,21 @@ import torch
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
+
+TESTS = Path(__file__).parent
+PROCESSES_AND_WAITS = ("actors", "cluster", "faults", "tune")
+"""Rooms whose tests start Ray, kill processes, and wait for what must happen within seconds."""
+
+
+def pytest_collection_modifyitems(config, items):
+    """Parts the tests between the processes of `make test`: those of one file share their fixtures, and those that
+    start Ray follow each other in one process, so that only one Ray is up and at most one other test beside it."""
+    if not config.getoption("numprocesses", None):
+        return
+    for item in items:
+        room = item.path.relative_to(TESTS).parts[0]
+        starts_ray = room in PROCESSES_AND_WAITS or "cluster" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("ray" if starts_ray else str(item.path)))
 
 
 @pytest.fixture(scope="session")
