@@ -58,7 +58,7 @@ def find_observed_state(environment: gymnasium.Env[Any, Any], seed: int = 0) -> 
     base: Any = environment.unwrapped
     name = environment.spec.id if environment.spec is not None else type(base).__name__
     if not all(hasattr(base, attribute) for attribute in ("model", "data", "set_state", "_get_obs")):
-        raise UserError(f"{name} is not simulated by MuJoCo")
+        raise UserError(f"{name} is none of Gymnasium's MuJoCo environments, whose state can be set")
     environment.reset(seed=seed)
     positions, velocities = int(base.model.nq), int(base.model.nv)
     size = len(np.ravel(base._get_obs()))

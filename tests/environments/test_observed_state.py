@@ -30,7 +30,7 @@ def test_an_observation_that_is_not_the_state_is_said(environment_id):
 
 
 def test_another_simulator_is_said():
-    with pytest.raises(UserError, match="Pendulum-v1 is not simulated by MuJoCo"):
+    with pytest.raises(UserError, match="Pendulum-v1 is none of Gymnasium's MuJoCo environments"):
         find_observed_state(make_environment("Pendulum-v1"))
 
 
