@@ -335,9 +335,9 @@ class OnlineConfig:
     """Candidates of the exploring planner."""
     action_noise: ActionNoise = "model"
     """planner.action_noise of the exploring planner."""
-    sharpness_factor: float = 0.5
-    """Factor on planner.utility_sharpness_*, applied once, when the finetuned run is made: what finetuning has improved
-    stands nearer to the edge of its data (docs/results.md). 1: as offline (the paper)."""
+    sharpness_factor: float = 1.0
+    """Factor on planner.utility_sharpness_*, applied once, when the finetuned run is made, to exploring and evaluation
+    alike. Where the mask looks ahead (planner.states_from fd) 0.5 was safer (docs/results.md, docs/better.md)."""
     fragment_steps: int = 50
     """Most steps of one episode a worker holds back before it sends them."""
     publish_every: int = 50
