@@ -34,8 +34,8 @@ closely they followed, how often they succeeded, and how far outside the data th
 
 --task is hopper-wiggle, walker2d-split, halfcheetah-flip, a YAML file as in configs/goals/, or waypoints of your own:
 FILE.csv, FILE.parquet or FILE.py:function (docs/goals.md). The folder --out gets tracking.png (wanted against reached),
-cloud.png (the states reached among those of the data), a film of each planner's first episode, and the record they were
-made from."""
+cloud.png (the states reached among those of the data), places.png where the task is about a place, a film of each
+planner's first episode, and the record they were made from."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -245,15 +245,18 @@ def _write(found: Reached, out: Path) -> list[Path]:
     from m3pc_ray.evaluation.reaching.record import write_record
     from m3pc_ray.planning.backward import GOAL_PLANNERS
     from m3pc_ray.report.reach import cloud_figure, tracking_figure
+    from m3pc_ray.report.reach_places import places_figure
 
     record = out / "record"
     replaced = record.exists()
     write_record(record, found.setting, found.episodes, found.rows, found.cloud, overwrite=True)
     if replaced:
-        for name in (*GOAL_PLANNERS, "tracking", "cloud"):
+        for name in (*GOAL_PLANNERS, "tracking", "cloud", "places"):
             for ending in ("gif", "webp", "mp4", "png"):
                 (out / f"{name}.{ending}").unlink(missing_ok=True)
-    return [tracking_figure(record, out / "tracking.png"), cloud_figure(record, out / "cloud.png")]
+    drawn = [tracking_figure(record, out / "tracking.png"), cloud_figure(record, out / "cloud.png")]
+    places = places_figure(record, out / "places.png")
+    return drawn if places is None else [*drawn, places]
 
 
 def _films(console: Console, found: Reached, out: Path, arguments: argparse.Namespace, style: str) -> list[Path]:

@@ -12,7 +12,7 @@ from m3pc_ray.environments.manipulation.tasks import TASKS
 from m3pc_ray.errors import UserError
 from m3pc_ray.goals.guidance import bend
 from m3pc_ray.goals.success import EndsWithin
-from m3pc_ray.goals.task import Facts, GoalProblem, GoalTask
+from m3pc_ray.goals.task import Facts, GoalProblem, GoalTask, Plane
 from m3pc_ray.goals.waypoints import Waypoints
 
 
@@ -50,9 +50,7 @@ class CanCarry(GoalTask):
     def success(self, facts: Facts) -> EndsWithin:
         names = ("can_x", "can_y", "can_z")
         height = (self.lowest, self.highest)
-        place = self._place()
-        around = [(at - self.tolerance, at + self.tolerance) for at in place] if place else [(-np.inf, np.inf)] * 2
-        return EndsWithin(tuple(facts.index(name) for name in names), (*around, height), names)
+        return EndsWithin(tuple(facts.index(name) for name in names), (*self._around(), height), names)
 
     def problem(self, facts: Facts) -> GoalProblem:
         whole = super().problem(facts)
@@ -67,7 +65,21 @@ class CanCarry(GoalTask):
         # Between waypoints nothing is measured: what is wanted there follows from where an episode begins, too.
         wanted = np.full_like(whole.wanted, np.nan)
         wanted[steps] = whole.wanted[steps]
-        return replace(whole, waypoints=waypoints, wanted=wanted)
+        return replace(whole, waypoints=waypoints, wanted=wanted, plane=self._plane(facts))
+
+    def _plane(self, facts: Facts) -> Plane:
+        across, upwards = facts.index("can_y"), facts.index("can_x")  # the table is long along y
+        ends = facts.trajectories.final_observations[:, (across, upwards)]
+        x, y = self._around()
+        return Plane((across, upwards), (y, x), ends[~np.isnan(ends).any(axis=1)])
+
+    def _around(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Where the can may end, along x and y."""
+        place = self._place()
+        if place is None:
+            return (-np.inf, np.inf), (-np.inf, np.inf)
+        x, y = ((at - self.tolerance, at + self.tolerance) for at in place)
+        return x, y
 
     def _place(self) -> tuple[float, float] | None:
         if (self.place_x is None) != (self.place_y is None):

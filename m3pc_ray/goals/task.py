@@ -57,6 +57,18 @@ class Facts:
         return np.asarray(first.mean(axis=0), dtype=np.float32)
 
 
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Two dimensions in which a task about a place is looked at from above."""
+
+    dimensions: tuple[int, int]
+    """Entries of the observation: to the right and upwards."""
+    target: tuple[tuple[float, float], tuple[float, float]]
+    """Smallest and largest value of each where success is, raw units; infinite where anything will do."""
+    demonstrated: NDArray[np.float32]
+    """(episodes, 2) where the data's episodes ended."""
+
+
 @dataclass(frozen=True)
 class GoalProblem:
     """What is to be reached, by whom, and how it is judged."""
@@ -72,6 +84,8 @@ class GoalProblem:
     success: Success
     warnings: tuple[str, ...] = ()
     """What a user should know before believing the figures."""
+    plane: Plane | None = None
+    """For a figure of where episodes went; None: the task is not about a place."""
 
     @property
     def episode_steps(self) -> int:

@@ -23,7 +23,8 @@ DRAWN_WAYPOINTS = 60
 """Whole waypoints that the cloud shows, at most."""
 _WANTED: dict[str, Any] = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 1.3}
 _END: dict[str, Any] = {"marker": "X", "markersize": 8, "markeredgecolor": "white", "markeredgewidth": 0.6}
-_OTHER_COLOUR = "#aa3377"
+OTHER_COLOUR = "#aa3377"
+"""Of a planner without one of its own."""
 
 
 def tracking_figure(folder: str | Path, path: str | Path) -> Path:
@@ -46,19 +47,19 @@ def tracking_figure(folder: str | Path, path: str | Path) -> Path:
         grid = np.asarray(panels, dtype=object).reshape(len(shown), len(planners))
         for row, dimension in zip(grid, shown, strict=True):
             for axes, planner in zip(row, planners, strict=True):
-                _draw_tracking(axes, record.of(planner), dimension, COLOURS.get(planner, _OTHER_COLOUR))
-            _share_limits(list(row))
+                _draw_tracking(axes, record.of(planner), dimension, COLOURS.get(planner, OTHER_COLOUR))
+            share_limits(list(row))
             row[0].set_ylabel(record.labels[dimension])
             for axes in row[1:]:
                 axes.tick_params(labelleft=False)
-        _share_limits(panels, "x")
+        share_limits(panels, "x")
         for axes, planner in zip(grid[0], planners, strict=True):
-            _title(axes, planner, _tracking_numbers(record, planner))
+            title(axes, planner, _tracking_numbers(record, planner))
         for axes in grid[-1]:
             axes.set_xlabel(f"step ({record.dt:g} s each)")
         for axes in grid[:-1].flat:
             axes.tick_params(labelbottom=False)
-        _heading(panels[0], record, _tracking_legend(record))
+        heading(panels[0], record, _tracking_legend(record))
     return Path(path)
 
 
@@ -80,7 +81,7 @@ def cloud_figure(folder: str | Path, path: str | Path) -> Path:
     with figure(path, 1, len(planners), width=0.9 + 3.4 * len(planners), height=4.1) as panels:
         for axes, planner in zip(panels, planners, strict=True):
             axes.scatter(record.points[:, 0], record.points[:, 1], s=3, color="#bbbbbb", linewidths=0, rasterized=True)
-            colour = COLOURS.get(planner, _OTHER_COLOUR)
+            colour = COLOURS.get(planner, OTHER_COLOUR)
             for episode in record.of(planner):
                 places = record.project(episode.reached)
                 axes.scatter(places[:, 0], places[:, 1], s=5, color=colour, alpha=0.5, linewidths=0)
@@ -90,10 +91,10 @@ def cloud_figure(folder: str | Path, path: str | Path) -> Path:
                 places[:, 0], places[:, 1], marker="x", s=34, color="white", linewidths=2.6, zorder=3
             )  # a halo
             axes.scatter(places[:, 0], places[:, 1], marker="x", s=26, color="black", linewidths=1.1, zorder=3)
-            _title(axes, planner, _cloud_numbers(record, planner))
+            title(axes, planner, _cloud_numbers(record, planner))
             axes.set_xlabel(f"first component ({record.explained[0]:.0%} of the variance)")
-        _share_limits(panels)
-        _share_limits(panels, "x")
+        share_limits(panels)
+        share_limits(panels, "x")
         panels[0].set_ylabel(f"second component ({record.explained[1]:.0%})")
         for axes in panels[1:]:
             axes.tick_params(labelleft=False)
@@ -101,7 +102,7 @@ def cloud_figure(folder: str | Path, path: str | Path) -> Path:
         handles.append(Line2D([], [], color="#555555", marker="o", markersize=4, linestyle="", label="states reached"))
         if len(waypoints):
             handles.append(Line2D([], [], color="black", marker="x", markersize=5, linestyle="", label="waypoints"))
-        _heading(panels[0], record, handles)
+        heading(panels[0], record, handles)
     return Path(path)
 
 
@@ -140,7 +141,8 @@ def _whole_waypoints(record: ReachRecord) -> FloatArray:
     return whole[:: math.ceil(len(whole) / DRAWN_WAYPOINTS)] if len(whole) > DRAWN_WAYPOINTS else whole
 
 
-def _share_limits(panels: list[Axes], axis: str = "y") -> None:
+def share_limits(panels: list[Axes], axis: str = "y") -> None:
+    """Gives all panels the widest limits of an axis."""
     limits = [axes.get_ylim() if axis == "y" else axes.get_xlim() for axes in panels]
     low, high = min(low for low, _ in limits), max(high for _, high in limits)
     for axes in panels:
@@ -162,7 +164,7 @@ def _tracking_legend(record: ReachRecord) -> list[Line2D]:
 
 
 def _tracking_numbers(record: ReachRecord, planner: str) -> str:
-    row = _row(record, planner)
+    row = row_of(record, planner)
     error = row.get("tracking_error_mean")
     parts = [f"error {error:.2f} std"] if error is not None else []
     if row.get("success_rate") is not None:
@@ -171,22 +173,25 @@ def _tracking_numbers(record: ReachRecord, planner: str) -> str:
 
 
 def _cloud_numbers(record: ReachRecord, planner: str) -> str:
-    row = _row(record, planner)
+    row = row_of(record, planner)
     distance, outside = row.get("nearest_distance_mean"), row.get("share_outside")
     if distance is None or outside is None:
         return ""
     return f"distance {distance:.2f} std, {outside:.0%} outside"
 
 
-def _row(record: ReachRecord, planner: str) -> dict[str, Any]:
+def row_of(record: ReachRecord, planner: str) -> dict[str, Any]:
+    """The planner's row of the table; empty where none was recorded."""
     return next((row for row in record.rows if row.get("planner") == planner), {})
 
 
-def _title(axes: Axes, planner: str, numbers: str) -> None:
+def title(axes: Axes, planner: str, numbers: str) -> None:
+    """What a panel shows: the planner, and its numbers below."""
     axes.set_title(LABELS.get(planner, planner) + (f"\n{numbers}" if numbers else ""), loc="left")
 
 
-def _heading(axes: Axes, record: ReachRecord, handles: list[Line2D]) -> None:
+def heading(axes: Axes, record: ReachRecord, handles: list[Line2D]) -> None:
+    """What the whole figure shows, and its legend."""
     drawn = axes.figure
     drawn.suptitle(f"{record.task} in {record.environment}", x=0.01, ha="left", fontsize=11)
     drawn.legend(handles=handles, loc="outside lower left", ncols=len(handles))

@@ -37,6 +37,18 @@ class Episode:
 
 
 @dataclass(frozen=True, eq=False)
+class RecordedPlane:
+    """Two dimensions in which a task about a place is looked at from above."""
+
+    dimensions: tuple[int, int]
+    """Entries of a state: to the right and upwards."""
+    target: FloatArray
+    """(2, 2) smallest and largest value of each where success is; NaN where anything will do."""
+    demonstrated: FloatArray
+    """(n, 2) where the data's episodes ended."""
+
+
+@dataclass(frozen=True, eq=False)
 class ReachRecord:
     """A recorded comparison of planners on one task."""
 
@@ -64,6 +76,8 @@ class ReachRecord:
     """(2, observation_dim)"""
     waypoints: FloatArray
     """(K, observation_dim) states given to the planners, NaN where free; none where they were not recorded."""
+    plane: RecordedPlane | None = None
+    """Of a task about a place."""
 
     @property
     def planners(self) -> list[str]:
@@ -118,18 +132,29 @@ def read_reach(folder: str | Path) -> ReachRecord:
             offset=np.asarray(projection["offset"], dtype=np.float64),
             matrix=np.asarray(projection["matrix"], dtype=np.float64),
             waypoints=np.array(facts.get("waypoints") or [], dtype=np.float64).reshape(-1, len(facts["std"])),
+            plane=_plane(facts["plane"]) if facts.get("plane") else None,
         )
     except KeyError as error:
         raise UserError(f"{path}: lacks {error}") from error
     except (TypeError, ValueError, IndexError) as error:
         raise UserError(f"{path}: holds a value of the wrong kind ({error})") from error
     dimension = len(record.labels)
-    wrong = [entry for entry in (record.key_dimension, *record.plotted_dimensions) if not 0 <= entry < dimension]
+    named = (record.key_dimension, *record.plotted_dimensions, *(record.plane.dimensions if record.plane else ()))
+    wrong = [entry for entry in named if not 0 <= entry < dimension]
     if wrong:
         raise UserError(f"{path}: names dimension {wrong[0]}; states have {dimension} entries")
     if any(episode.reached.shape[1:] != (dimension,) for episode in episodes):
         raise UserError(f"{path}: names {dimension} entries of a state; those in episodes.parquet have another number")
     return record
+
+
+def _plane(facts: dict[str, Any]) -> RecordedPlane:
+    across, upwards = facts["dimensions"]
+    return RecordedPlane(
+        (int(across), int(upwards)),
+        np.array(facts["target"], dtype=np.float64).reshape(2, 2),
+        np.array(facts["demonstrated"], dtype=np.float64).reshape(-1, 2),
+    )
 
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:

@@ -124,6 +124,15 @@ def test_shipped_tasks_ask_for_a_way_from_where_each_episode_begins(facts, name)
         if task.place_x is not None:
             np.testing.assert_allclose(states[-1, THING], [task.place_x, task.place_y], atol=1e-4)
         assert (states[-1, 11] < 0.75) == (name == "can-throw")
+    plane = problem.plane  # y to the right, x upwards
+    assert plane is not None
+    assert plane.dimensions == (10, 9)
+    np.testing.assert_array_equal(plane.demonstrated, facts.trajectories.final_observations[:, [10, 9]])
+    bounded = name != "can-throw"
+    assert np.isfinite(plane.target).all() == bounded
+    assert not bounded or all(
+        low < end < high for end, (low, high) in zip(states[-1, [10, 9]], plane.target, strict=True)
+    )
     assert problem.success.succeeded(schedule.states(0)[[0, -1]], False, 0.05)
     assert not problem.success.succeeded(schedule.states(0)[[-1, 0]], False, 0.05)
 

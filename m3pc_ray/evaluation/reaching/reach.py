@@ -94,6 +94,7 @@ def compare(
         success=problem.success.describe(),
         tolerance=WAYPOINT_TOLERANCE,
         waypoints=problem.waypoints.states,
+        plane=problem.plane,
     )
     # What the success cannot be asked, such as too high a frequency, is said before anything is played.
     problem.success.details(facts.start()[np.newaxis], False, facts.seconds_per_step)

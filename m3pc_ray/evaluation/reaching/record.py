@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from m3pc_ray.environments.observation_names import Dimension
 from m3pc_ray.evaluation.reaching.outside_data import DataCloud
+from m3pc_ray.goals.task import Plane
 from m3pc_ray.trajectories.episodes import write_json
 from m3pc_ray.trajectories.files import replacing
 
@@ -91,6 +92,8 @@ class ReachSetting:
     """Error at which a waypoint counts as visited."""
     waypoints: NDArray[np.float32] | None = None
     """(K, observation_dim) states given to the planners, NaN where free; None: not recorded."""
+    plane: Plane | None = None
+    """Of a task about a place."""
 
 
 def write_record(
@@ -143,8 +146,10 @@ def _facts(setting: ReachSetting, rows: Sequence[Mapping[str, Any]], cloud: Data
     offset, matrix = cloud.projection()
     projection = {"offset": offset, "matrix": matrix, "explained": cloud.explained}
     dimensions = [asdict(dimension) for dimension in setting.dimensions]
-    shared = {name: getattr(setting, name) for name in ReachSetting.__dataclass_fields__ if name != "dimensions"}
-    return plain({"format": FORMAT, **shared, "dimensions": dimensions, "projection": projection, "rows": list(rows)})
+    apart = ("dimensions", "plane")
+    shared = {name: getattr(setting, name) for name in ReachSetting.__dataclass_fields__ if name not in apart}
+    facts = {"format": FORMAT, **shared, "dimensions": dimensions, "projection": projection, "rows": list(rows)}
+    return plain(facts | ({"plane": vars(setting.plane)} if setting.plane else {}))
 
 
 def _episode_table(episodes: Mapping[str, Sequence[RecordedEpisode]]) -> pa.Table:
