@@ -62,6 +62,8 @@ class ExpertData:
     """Standard deviation of Gaussian noise added to actions, in half ranges of the action space."""
     clumsiness: float = 0.0
     """Standard deviation, metres along x and y, of how far beside the object an episode's expert reaches."""
+    hesitation: float = 0.0
+    """Chance at each step that the expert changes its pace."""
     noise_varies: bool = False
     """Every episode draws its own deviation of the noise, evenly from 0 to `noise`."""
     parallel: int = 8
@@ -76,13 +78,21 @@ class ExpertData:
             raise UserError(f"--seed is {self.seed}; it must be 0 or more")
         if not 0.0 <= self.clumsiness <= MOST_CLUMSINESS:
             raise UserError(f"--clumsiness is {self.clumsiness:g}; it must be from 0 to {MOST_CLUMSINESS:g} metres")
+        if not 0.0 <= self.hesitation <= 1.0:
+            raise UserError(f"--hesitation is {self.hesitation:g}; it must be from 0 to 1, a chance")
         expert = EXPERTS[self.expert]
-        agent = ScriptedExpert([script() for script in expert.scripts], self.seed, self.clumsiness)
-        described = {"policy": f"scripted expert {self.expert}", "clumsiness": self.clumsiness}
+        played = [script() for script in expert.scripts]
+        agent = ScriptedExpert(played, self.seed, self.clumsiness, self.hesitation)
+        described = {
+            "policy": f"scripted expert {self.expert}",
+            "clumsiness": self.clumsiness,
+            "hesitation": self.hesitation,
+            "noise_varies": self.noise_varies,
+        }
         return PolicySource(
             agent,
             expert.environment_id,
-            {**described, "noise_varies": self.noise_varies},
+            described,
             seed=self.seed,
             noise=self.noise,
             noise_varies=self.noise_varies,

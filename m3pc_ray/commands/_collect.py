@@ -34,7 +34,7 @@ same command goes on. docs/data.md and docs/manipulation.md have the details."""
 
 SAC_OPTIONS = ("level", "return", "steps_medium", "max_steps", "evaluate_every", "evaluation_episodes")
 AGENT_OPTIONS = ("episodes", "noise", "stochastic", "planner")
-EXPERT_OPTIONS = ("episodes", "noise", "clumsiness", "noise_varies")
+EXPERT_OPTIONS = ("episodes", "noise", "clumsiness", "hesitation", "noise_varies")
 _OPTIONS = {"environment": SAC_OPTIONS, "agent": AGENT_OPTIONS, "expert": EXPERT_OPTIONS}
 """Who plays -> the options that are about it."""
 EXPERTS = (
@@ -81,6 +81,9 @@ def add_action(actions: Any) -> None:
     expert = command.add_argument_group("with --expert")
     expert.add_argument(
         "--clumsiness", type=float, metavar="METRES", help="how far beside the object it reaches, standard deviation"
+    )
+    expert.add_argument(
+        "--hesitation", type=float, metavar="P", help="chance at each step that it changes its pace (default: 0)"
     )
     expert.add_argument(
         "--noise-varies",
@@ -172,6 +175,7 @@ def _collect_with_expert(arguments: argparse.Namespace, folder: Path, shown: _Sh
         arguments.seed,
         arguments.noise or 0.0,
         arguments.clumsiness or 0.0,
+        arguments.hesitation or 0.0,
         bool(arguments.noise_varies),
         _given(arguments.parallel, 1),
     )

@@ -101,6 +101,9 @@ def test_mistakes_are_one_line(collected, tmp_path, capsys, monkeypatch):
     assert "--clumsiness is 2; it must be from 0 to 0.1" in mistake(
         capsys, *expert, "--episodes", "2", "--clumsiness", "2"
     )
+    assert "--hesitation is 2; it must be from 0 to 1, a chance" in mistake(
+        capsys, *expert, "--episodes", "2", "--hesitation", "2"
+    )
     unknown = mistake(capsys, "--expert", "juggle", "--episodes", "2", *out)
     assert unknown == f"--expert is juggle; it must be one of {', '.join(EXPERTS)}"
     assert not (tmp_path / "out").exists()

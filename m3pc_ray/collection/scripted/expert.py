@@ -13,6 +13,29 @@ from m3pc_ray.collection.scripted.scripts import Aim, Habits, Moment, Script, ar
 from m3pc_ray.environments.manipulation.tasks import ACTION_DIM
 from m3pc_ray.planning.plan import Plan
 
+SLOWEST_PACE = 0.1
+"""Of an expert's speed: the least that one who hesitates goes on with."""
+_PATIENCE = 3
+"""So many times the steps may a phase of an expert who hesitates take: at a mean pace of 0.55 it needs twice as many."""
+
+
+@dataclass
+class _Pace:
+    """The share of its usual speed that an expert moves with: all, until it hesitates for the first time."""
+
+    hesitation: float
+    rng: np.random.Generator
+    share: float = 1.0
+
+    def next(self) -> float:
+        if self.hesitation and self.rng.random() < self.hesitation:
+            self.share = float(self.rng.uniform(SLOWEST_PACE, 1.0))
+        return self.share
+
+    @property
+    def patience(self) -> int:
+        return _PATIENCE if self.hesitation else 1
+
 
 @dataclass
 class _Following:
@@ -20,6 +43,7 @@ class _Following:
 
     script: Script
     habits: Habits
+    pace: _Pace
     start: Scene
     phase: int = 0
     steps: int = 0
@@ -32,7 +56,8 @@ class _Following:
         phase = self.script[min(self.phase, len(self.script) - 1)]
         aim = self._aim(scene)
         self.steps += 1
-        return towards(scene, aim.position, aim.turn, phase.gripper, 1.0 if phase.hurried else self.habits.speed)
+        speed = self.habits.speed * self.pace.next()
+        return towards(scene, aim.position, aim.turn, phase.gripper, 1.0 if phase.hurried else speed)
 
     @property
     def over(self) -> bool:
@@ -42,7 +67,7 @@ class _Following:
         phase = self.script[self.phase]
         if self.steps < phase.least:
             return False
-        return self.steps >= phase.most or arrived(phase, self._aim(scene), scene)
+        return self.steps >= phase.most * self.pace.patience or arrived(phase, self._aim(scene), scene)
 
     def _aim(self, scene: Scene) -> Aim:
         return self.script[min(self.phase, len(self.script) - 1)].aim(Moment(scene, self.start, self.habits))
@@ -57,13 +82,18 @@ class ScriptedExpert:
         scripts: at least one.
         first_stream: the random stream of episode 0.
         clumsiness: standard deviation, metres along x and y, of how far beside the object it reaches.
+        hesitation: chance at each step that it changes its pace, to an even draw from `SLOWEST_PACE` to 1 of its speed;
+            phases in which it hurries it plays as ever.
     """
 
     action_low = np.full(ACTION_DIM, -1.0, dtype=np.float32)
     action_high = np.full(ACTION_DIM, 1.0, dtype=np.float32)
 
-    def __init__(self, scripts: Sequence[Script], first_stream: int = 0, clumsiness: float = 0.0) -> None:
-        self.scripts, self.first_stream, self.clumsiness = tuple(scripts), first_stream, clumsiness
+    def __init__(
+        self, scripts: Sequence[Script], first_stream: int = 0, clumsiness: float = 0.0, hesitation: float = 0.0
+    ) -> None:
+        self.scripts, self.first_stream = tuple(scripts), first_stream
+        self.clumsiness, self.hesitation = clumsiness, hesitation
         self._rows: dict[int, _Following] = {}
 
     def reset(self) -> None:
@@ -90,7 +120,8 @@ class ScriptedExpert:
                 number = int(numbers[place])
                 habits = Habits.drawn(np.random.default_rng([number, 41]), self.clumsiness)
                 script = self.scripts[(number - self.first_stream) % len(self.scripts)]
-                self._rows[int(row)] = _Following(script, habits, scene)
+                pace = _Pace(self.hesitation, np.random.default_rng([number, 43]))
+                self._rows[int(row)] = _Following(script, habits, pace, scene)
             actions.append(self._rows[int(row)].act(scene))
         return Plan(np.stack(actions))
 

@@ -10,9 +10,9 @@ from tests.collection.scripted.toy_robot import ToyRobot
 STEPS = 500
 
 
-def play(script, robot: ToyRobot, number: int, clumsiness: float = 0.0) -> list[np.ndarray]:
+def play(script, robot: ToyRobot, number: int, clumsiness: float = 0.0, hesitation: float = 0.0) -> list[np.ndarray]:
     """Positions of the thing (3,) after every step until the script is over."""
-    expert = ScriptedExpert([script], 0, clumsiness)
+    expert = ScriptedExpert([script], 0, clumsiness, hesitation)
     places = []
     for step in range(STEPS):
         action = expert.plan(robot.observation(), step == 0, streams=[number]).actions[0]
@@ -79,3 +79,22 @@ def test_episodes_take_scripts_in_turn_and_rows_do_not_matter():
     for step in range(90):
         alone.step(expert.plan(alone.observation(), step == 0, streams=[9]).actions[0])
     np.testing.assert_array_equal(alone.hand, robots[9].hand)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_who_hesitates_goes_at_many_speeds_and_arrives_all_the_same(number):
+    start = [*np.random.default_rng(number).uniform([0.0, -0.35], [0.15, -0.15]), 0.86]
+
+    def speeds(hesitation: float) -> np.ndarray:
+        """Of the can along y while it is carried from y = 0 to 0.2, metres a step."""
+        way = np.array(play(scripts.place(), ToyRobot(start, 0.0), number, hesitation=hesitation))
+        assert 0.28 < way[-1][1] < 0.525
+        moved = np.diff(way[:, 1])
+        return moved[(way[1:, 1] > 0.0) & (way[1:, 1] < 0.2)]
+
+    steady, hesitant = speeds(0.0), speeds(0.3)
+    assert np.ptp(steady) < 1e-9
+    assert hesitant.max() <= steady.max() + 1e-9
+    assert hesitant.min() >= 0.1 * steady.min() - 1e-9
+    assert np.ptp(hesitant) > 0.4 * steady.mean()
+    assert len(hesitant) > len(steady)
