@@ -16,7 +16,7 @@ from m3pc_ray.planning.plan import Plan
 SLOWEST_PACE = 0.1
 """Of an expert's speed: the least that one who hesitates goes on with."""
 _PATIENCE = 3
-"""So many times the steps may a phase of an expert who hesitates take: at a mean pace of 0.55 it needs twice as many."""
+"""A phase of one who hesitates may take so many times the steps: at a mean pace of 0.55 it needs twice as many."""
 
 
 @dataclass
