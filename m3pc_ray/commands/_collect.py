@@ -22,7 +22,7 @@ Makes a data set in D4RL's manner, or of what a saved agent plays.
   m3pc data collect --environment Pendulum-v1 --return -300 --steps-medium 10000 --out data/pendulum-sac
   m3pc data collect --agent runs/hopper --planner critic --episodes 100 --out data/hopper-critic
   m3pc data collect --agent data/hopper-sac --episodes 50 --noise 0.1 --out data/hopper-noisy
-  m3pc data collect --expert can-paired --episodes 100 --noise 0.1 --out data/can-paired
+  m3pc data collect --expert can-paired --episodes 100 --noise 0.1 --hesitation 0.1 --out data/can-paired
   m3pc data collect --expert lift --episodes 200 --noise 0.8 --clumsiness 0.01 --noise-varies --out data/lift-machine
 
 With --environment, SAC (extra `baselines`) trains until the mean return of drawn episodes reaches the level; DIR/medium

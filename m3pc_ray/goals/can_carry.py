@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from m3pc_ray.environments.manipulation.tasks import TASKS
 from m3pc_ray.errors import UserError
-from m3pc_ray.goals.guidance import bend
+from m3pc_ray.goals.guidance import bend, from_where_it_is
 from m3pc_ray.goals.success import EndsWithin
 from m3pc_ray.goals.task import Facts, GoalProblem, GoalTask, Plane
 from m3pc_ray.goals.waypoints import Waypoints
@@ -41,7 +42,9 @@ class CanCarry(GoalTask):
     """At most this."""
     tolerance: float = 0.08
     """How far from the place the can may end, m."""
-    settle_steps: int = 10
+    from_where_it_is: bool = True
+    """Ask for the rest of the way from where the can is, not from where it should be by now."""
+    settle_steps: int = 40
     """Steps for which the last waypoint is asked for after the demonstration's end."""
 
     def wanted(self, facts: Facts) -> NDArray[np.float32]:
@@ -61,6 +64,7 @@ class CanCarry(GoalTask):
             f"{whole.waypoints.source}, episode {self._guide(facts)} of {facts.trajectories.metadata.name}",
             moving=lambda step, seen: self._from(facts, seen)[steps],
             placed=True,
+            corrected=partial(from_where_it_is, steps) if self.from_where_it_is else None,
         )
         # Between waypoints nothing is measured: what is wanted there follows from where an episode begins, too.
         wanted = np.full_like(whole.wanted, np.nan)

@@ -18,6 +18,10 @@ from m3pc_ray.errors import UserError
 
 _HAND, _THING = slice(0, 2), slice(9, 11)
 """Entries of an observation: place in the plane."""
+_NEAR = 0.01
+"""Metres of the way that are as good as none left."""
+_AT_ONCE = 0.03
+"""Metres of a gap that are to be made good at once: about what the arm goes from one waypoint to the next."""
 _FLATTEST = 0.05
 """Smallest sine of the angle between the two ways of a triangle that still defines a map without blowing up noise."""
 
@@ -61,3 +65,36 @@ def bend(
         bent[:, part] = bent[:, part] @ found[:, :2].T + found[:, 2]
     whole = observation.assemble(task, bent[:, :9], bent[:, 9:16])
     return observation.continuous(task, whole, [0]).astype(np.float32)
+
+
+def from_where_it_is(
+    steps: NDArray[np.int64], step: int, seen: NDArray[np.float32], states: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The way ahead, moved in the plane so that it begins near where the thing is and still ends where it is to end.
+
+    A hand that lags would otherwise be asked for ever longer steps, such as no demonstration has. Of the gap between
+    where the thing is and where it should be by now, 3 cm are to be made good at once; what is beyond closes in
+    proportion to the way that is left.
+
+    Args:
+        steps: (K,) of the waypoints.
+        step: of the episode, now.
+        seen: (observation_dim,) there.
+        states: (K, observation_dim) the waypoints as they are wanted.
+
+    Returns:
+        (K, observation_dim); those whose time has passed mean nothing.
+    """
+    way = states[:, _THING].astype(np.float64)
+    now = np.array([np.interp(step, steps, place) for place in way.T])
+    gone = np.concatenate([[0.0], np.linalg.norm(np.diff(way, axis=0), axis=1).cumsum()])
+    left = gone[-1] - np.interp(step, steps, gone)
+    if left < _NEAR:
+        return states
+    behind = seen[_THING] - now
+    spread = max(0.0, 1.0 - _AT_ONCE / max(float(np.linalg.norm(behind)), _AT_ONCE))
+    gap = behind * spread * np.clip((gone[-1] - gone) / left, 0.0, 1.0)[:, None]
+    moved = states.copy()
+    moved[:, _HAND] += gap.astype(np.float32)
+    moved[:, _THING] += gap.astype(np.float32)
+    return moved

@@ -70,6 +70,7 @@ class GoalSchedule:
         self._std = np.asarray(std, dtype=np.float32)
         self._check(count)
         self._states = [waypoints.states] * count  # (K, observation_dim) each; replaced where goals drift
+        self._given = list(self._states)  # to planners
         self._due = np.tile(waypoints.steps, (count, 1))  # (count, K), delays included
         self._steps = np.full(count, -1, dtype=np.int64)  # of the current observation; -1: none seen yet
         self._next = np.zeros(count, dtype=np.int64)  # index of the waypoint asked for; K: all are over
@@ -98,7 +99,7 @@ class GoalSchedule:
 
     def reset(self, row: int) -> None:
         """Starts an episode of environment `row`; its first observation is for `advance`."""
-        self._states[row] = self.waypoints.states
+        self._states[row] = self._given[row] = self.waypoints.states
         self._due[row] = self.waypoints.steps
         self._steps[row] = -1
         self._next[row] = self._waited[row] = self._missed[row] = 0
@@ -112,7 +113,10 @@ class GoalSchedule:
         seen = np.asarray(observation, dtype=np.float32)
         self._steps[row] += 1
         step, index = int(self._steps[row]), int(self._next[row])
-        self._states[row] = self._now(row, step, seen)
+        self._states[row] = self._given[row] = self._now(row, step, seen)
+        if self.waypoints.corrected is not None:
+            on_time = step - int(self.delays[row])  # the step at which the waypoints are by their own clock
+            self._given[row] = self.waypoints.corrected(on_time, seen, self._states[row])
         # Waypoints are at least a step apart and so is this clock: at most one comes due.
         if index == len(self.waypoints) or self._due[row, index] > step:
             return
@@ -163,7 +167,7 @@ class GoalSchedule:
         states = np.full((len(rows), most, self.waypoints.observation_dim), np.nan, dtype=np.float32)
         slots = np.full((len(rows), most), -1, dtype=np.int64)
         for answer, (indices, places) in enumerate(shown):
-            states[answer, : len(indices)] = self._states[rows[answer]][indices]
+            states[answer, : len(indices)] = self._given[rows[answer]][indices]
             slots[answer, : len(places)] = places
         return GoalWindow(states, slots)
 

@@ -16,6 +16,11 @@ step and the observation (observation_dim,) there; returns all waypoint states (
 then, NaN where free."""
 
 
+Correction = Callable[[int, NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+"""Called before every decision with the episode's step less all delays, the observation (observation_dim,) there and the waypoint
+states (K, observation_dim) as they are wanted; returns the states that planners are given instead."""
+
+
 @dataclass(frozen=True)
 class Waypoints:
     """What is to be reached, and when.
@@ -27,6 +32,7 @@ class Waypoints:
         source: where they come from, for messages and results: a file, a function, or a task with its settings.
         moving: makes the states anew at every decision; None: they stay as they are.
         placed: `moving` is asked at an episode's first observation only, and the states stay as they are from there on.
+        corrected: changes what planners are given, and not what is measured; None: they are given the states.
 
     Raises:
         UserError: shapes that do not fit, steps that do not rise, a row that fixes nothing, or an infinite value.
@@ -37,6 +43,7 @@ class Waypoints:
     source: str
     moving: MovingGoal | None = None
     placed: bool = False
+    corrected: Correction | None = None
 
     def __post_init__(self) -> None:
         steps, states = np.asarray(self.steps), np.asarray(self.states, dtype=np.float32)

@@ -11,7 +11,7 @@ from m3pc_ray.environments.manipulation import observation
 from m3pc_ray.environments.manipulation.tasks import TASKS as MANIPULATION
 from m3pc_ray.environments.observation_names import observation_names
 from m3pc_ray.errors import UserError
-from m3pc_ray.goals.guidance import affine_map, bend
+from m3pc_ray.goals.guidance import affine_map, bend, from_where_it_is
 from m3pc_ray.goals.schedule import GoalSchedule
 from m3pc_ray.goals.success import EndsWithin
 from m3pc_ray.goals.task import Facts
@@ -135,6 +135,57 @@ def test_shipped_tasks_ask_for_a_way_from_where_each_episode_begins(facts, name)
     )
     assert problem.success.succeeded(schedule.states(0)[[0, -1]], False, 0.05)
     assert not problem.success.succeeded(schedule.states(0)[[-1, 0]], False, 0.05)
+
+
+def test_the_rest_of_the_way_begins_where_the_can_is_and_ends_where_it_should():
+    rng = np.random.default_rng(3)
+    steps = np.arange(4, 44, 4)
+    states = rng.normal(size=(10, 23)).astype(np.float32)
+    states[:3, THING] = states[0, THING]  # it lies
+    states[-2:, THING] = states[-1, THING]
+    seen = rng.normal(size=23).astype(np.float32)
+    for step in (1, 12, 21, 30):
+        moved = from_where_it_is(steps, step, seen, states)
+        way = np.concatenate([np.repeat(states[:1, THING], 3, axis=0), states[:, THING]]).astype(np.float64)
+        times = np.concatenate([[0, 1, 2], steps])
+        now = np.array([np.interp(step, times, place) for place in way.T])
+        for index in np.flatnonzero(steps > step):  # plainly: the length that is left behind each, walked step by step
+            walk = [now, *(states[k, THING].astype(np.float64) for k in np.flatnonzero(steps > step))]
+            lengths = [float(np.linalg.norm(b - a)) for a, b in zip(walk, walk[1:], strict=False)]
+            passed = sum(lengths[: np.flatnonzero(steps > step).tolist().index(index) + 1])
+            gap = seen[THING] - now
+            share = (1.0 - passed / sum(lengths)) * max(0.0, 1.0 - 0.03 / np.linalg.norm(gap))
+            for part in (HAND, THING):
+                wanted = states[index, part] + share * gap
+                np.testing.assert_allclose(moved[index, part], wanted, atol=1e-4)
+        np.testing.assert_allclose(moved[-2:, THING], states[-2:, THING], atol=1e-6)
+        others = np.setdiff1d(np.arange(23), [0, 1, 9, 10])
+        np.testing.assert_array_equal(moved[:, others], states[:, others])
+    np.testing.assert_array_equal(from_where_it_is(steps, 38, seen, states), states)  # it should be there
+    seen[THING] = states[0, THING] + [0.02, -0.02]
+    np.testing.assert_array_equal(from_where_it_is(steps, 8, seen, states), states)  # that is made good at once
+
+
+def test_planners_are_given_the_corrected_way_and_measured_by_the_wanted_one(facts):
+    problem = load_task("can-between").task.problem(facts)
+    plain = load_task("can-between", {"from_where_it_is": "false"}).task.problem(facts)
+    assert plain.waypoints.corrected is None
+    schedule, uncorrected = (GoalSchedule(each.waypoints, 1, facts.std, slot="due") for each in (problem, plain))
+    seen = played(20, scripts.place())[0]
+    for step in range(80):
+        beside = seen.copy()
+        beside[THING] += [0.0, 0.06] if step else [0.0, 0.0]
+        for each in (schedule, uncorrected):
+            each.advance(0, beside)
+        given, wanted = (each.goals([0], [3], 8).states[0, 0] for each in (schedule, uncorrected))
+        assert not 1 <= step <= 30 or given[10] > wanted[10] + 1e-4, "the can lies beside where it should"
+        np.testing.assert_array_equal(schedule.states(0), uncorrected.states(0))
+        assert schedule.missed[0] == uncorrected.missed[0]
+    schedule.reset(0)
+    uncorrected.reset(0)
+    for each in (schedule, uncorrected):
+        each.advance(0, seen)
+    np.testing.assert_array_equal(schedule.goals([0], [3], 8).states, uncorrected.goals([0], [3], 8).states)
 
 
 def test_what_is_wrong_is_said(facts):
