@@ -17,8 +17,8 @@ then, NaN where free."""
 
 
 Correction = Callable[[int, NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
-"""Called before every decision with the episode's step less all delays, the observation (observation_dim,) there and the waypoint
-states (K, observation_dim) as they are wanted; returns the states that planners are given instead."""
+"""Called before every decision with the episode's step less all delays, the observation (observation_dim,) there and
+the waypoint states (K, observation_dim) as they are wanted; returns the states that planners are given."""
 
 
 @dataclass(frozen=True)
