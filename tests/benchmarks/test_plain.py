@@ -59,7 +59,7 @@ def test_plain_iql_has_the_same_losses():
         "terminated": (torch.rand(64) < 0.2).float(),
     }
     value_loss, q_loss = losses(ours, CriticConfig(), batch)
-    assert plain.update(batch) == pytest.approx((float(value_loss), float(q_loss)), rel=1e-4)
+    assert plain.update(batch) == pytest.approx((value_loss.item(), q_loss.item()), rel=1e-4)
 
 
 def test_plain_replay_holds_the_same_steps():
