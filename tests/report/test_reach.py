@@ -6,7 +6,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import matplotlib.figure
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
@@ -21,20 +20,6 @@ from m3pc_ray.report.reach import cloud_figure, tracking_figure
 from m3pc_ray.report.reach_record import read_reach
 from m3pc_ray.report.style import LABELS
 from tests.evaluation.reaching.factory import KEY, PLANNED, make_episode, make_record
-
-
-@pytest.fixture
-def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that was saved."""
-    figures: list[Figure] = []
-    save = matplotlib.figure.Figure.savefig
-
-    def spy(self, *arguments, **options):  # type: ignore[no-untyped-def]
-        figures.append(self)
-        return save(self, *arguments, **options)
-
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", spy)
-    return figures
 
 
 def lines(axes: Axes, label: str) -> list[tuple[list[float], np.ndarray]]:

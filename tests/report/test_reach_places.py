@@ -16,9 +16,7 @@ from m3pc_ray.goals.task import Plane
 from m3pc_ray.report.reach_places import places_figure
 from m3pc_ray.report.reach_record import read_reach
 from tests.evaluation.reaching.factory import KEY, make_record
-from tests.report.test_reach import saved
 
-__all__ = ["saved"]
 ENDS = np.array([[0.1, 0.2], [0.3, -0.4], [0.9, 0.9]], np.float32)
 
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -19,19 +18,6 @@ from m3pc_ray.representations.features import VARIANTS
 def row(variant: str, seed: int, updates: int, score: float | None) -> dict[str, Any]:
     measured = {"score_mean": score, "return_mean": 100.0 * updates, "episodes": 5, "behaviour_cloning": True}
     return {"variant": variant, "seed": seed, "updates": updates, "environment": "X-v0", "dataset": "x", **measured}
-
-
-@pytest.fixture
-def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    figures: list[Figure] = []
-    save = matplotlib.figure.Figure.savefig
-
-    def spy(self, *arguments, **options):  # type: ignore[no-untyped-def]
-        figures.append(self)
-        return save(self, *arguments, **options)
-
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", spy)
-    return figures
 
 
 def test_every_variant_has_a_style() -> None:
