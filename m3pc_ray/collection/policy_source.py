@@ -26,7 +26,7 @@ class SaysWhenOver(Protocol):
     """An agent whose attempts come to an end before the environment's time limit, as a script does."""
 
     def over(self, row: int) -> bool:
-        """Whether the attempt in this row has ended; the episode then ends there, as at a time limit."""
+        """Whether the attempt in this row has ended; the episode then ends there, terminated."""
 
 
 class PolicySource:
@@ -99,9 +99,10 @@ class PolicySource:
                 transitions = group.step(actions, rows)
                 for place, row in enumerate(rows):
                     playing[row].add(actions[place], transitions.observations[place], transitions.rewards[place])
+                    done = bool(transitions.done[place])
                     given_up = isinstance(self.agent, SaysWhenOver) and self.agent.over(row)
-                    if transitions.done[place] or given_up:
-                        ended = bool(transitions.terminated[place])
+                    if done or given_up:
+                        ended = bool(transitions.terminated[place]) or not done
                         episode = playing[row].episode(EpisodeEnd.TERMINATED if ended else EpisodeEnd.TIME_LIMIT)
                         number = playing.pop(row).number
                         # Given out before the next number is asked for: the collection then knows whether it has all.

@@ -60,8 +60,9 @@ def read_robomimic(path: str | Path, environment: str = "", mask: str = "") -> T
     """Read a file, episodes in the order of their numbers.
 
     - An episode ends with success, the first step whose reward is 1: TERMINATED; what comes after it is left out.
-    - Without success, and `dones` set on the last step: the recording of this attempt was over, TIME_LIMIT. Its return,
-      0, counts. Without that flag: CUT.
+    - Without success, and `dones` set on the last step: the attempt was given up, TERMINATED, as robomimic's own
+      algorithms take it: nothing is bootstrapped from where it was left. At the environment's time limit: TIME_LIMIT.
+      Its return, 0, counts either way. Without that flag: CUT.
     - Quaternions keep their hemisphere along an episode.
     - What is stored of the object relative to the gripper is replaced where it is not that of the same step, or has
       another order or sign, as robosuite 1.5 has; only poses in the world are taken as they are.
@@ -126,6 +127,13 @@ class _Recorded:
     """Steps recorded after success."""
 
 
+def _unsolved_end(done: bool, steps: int, task: ManipulationTask) -> EpisodeEnd:
+    """Of an attempt without success whose last `dones` is `done`."""
+    if not done:
+        return EpisodeEnd.CUT
+    return EpisodeEnd.TERMINATED if steps < task.time_limit else EpisodeEnd.TIME_LIMIT
+
+
 def _number(name: str) -> int | None:
     match = re.fullmatch(r"demo_(\d+)", name)
     return int(match.group(1)) if match else None
@@ -186,7 +194,7 @@ def _read_episode(where: str, group: h5py.Group, task: ManipulationTask) -> _Rec
     if solved.any():
         end = EpisodeEnd.TERMINATED
     else:
-        end = EpisodeEnd.TIME_LIMIT if dones[-1] else EpisodeEnd.CUT
+        end = _unsolved_end(bool(dones[-1]), steps, task)
     single = seen.astype(np.float32)
     earned = solved[:steps].astype(np.float32) * np.float32(SUCCESS_REWARD)
     return _Recorded(single[:-1], single[-1], actions[:steps], earned, end, len(rewards) - steps)

@@ -27,11 +27,13 @@ def write_robomimic(
 ) -> None:
     """Write the layout to `path`; `m3pc_ray.trajectories.files.replacing` makes that all or nothing.
 
-    Read back, it is the same data set, its name and origin apart. `dones` is 1 on the last step of every episode that
-    is not cut, robomimic's `done_mode 2`. An episode without a known final observation has no `next_obs`.
+    Read back, it is the same data set, its name and origin apart, where an episode that ends at a time limit ends at
+    the environment's: the layout cannot tell a shorter one from an attempt given up. `dones` is 1 on the last step of
+    every episode that is not cut, robomimic's `done_mode 2`. An episode without a known final observation has no
+    `next_obs`.
 
     Args:
-        trajectories: of a manipulation task, with all actions and rewards; only success terminates and is rewarded.
+        trajectories: of a manipulation task, with all actions and rewards; only success, which ends an episode, is rewarded.
         path: the file.
         masks: name -> indices of episodes, such as train and valid.
         simulator_states: an array (steps, size) an episode: flattened simulator states before every action.
@@ -48,12 +50,12 @@ def write_robomimic(
         )
     if trajectories.actions_known is not None or trajectories.rewards_known is not None:
         raise UserError(f"{name}: some actions or rewards are missing; robomimic's layout needs all of them")
-    expected = trajectories.terminated().astype(np.float32) * np.float32(SUCCESS_REWARD)
-    wrong = np.flatnonzero(trajectories.rewards != expected)
+    success = trajectories.terminated() & (trajectories.rewards == np.float32(SUCCESS_REWARD))
+    wrong = np.flatnonzero((trajectories.rewards != 0.0) & ~success)
     if len(wrong):
         episode = int(np.searchsorted(trajectories.episode_starts, wrong[0], side="right")) - 1
         raise UserError(
-            f"{name}: rewards of episode {episode} are not {SUCCESS_REWARD:g} on the step that ends it and 0 before"
+            f"{name}: a reward of episode {episode} is not {SUCCESS_REWARD:g} for the success that ends it, or 0"
         )
     columns = {**ROBOT_KEYS, OBJECT_KEY: task.object_dim}
     lengths = trajectories.lengths

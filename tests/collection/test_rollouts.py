@@ -126,15 +126,25 @@ class GivesUp:
         return self.taken[row] >= self.steps
 
 
-def test_an_attempt_that_is_given_up_ends_as_at_a_time_limit(policy, tmp_path):
+def test_an_attempt_that_is_given_up_is_over(policy, tmp_path):
     agent = GivesUp(policy.agent(1), 2)
     source = PolicySource(agent, ECHO, {"policy": "test"}, seed=5, deterministic=False, parallel=3)
     data = play(source, Wanted(episodes=20), tmp_path / "a")
     assert data.lengths.max() == 2
-    given_up = data.episode_ends == EpisodeEnd.TIME_LIMIT
-    assert given_up.any()
+    assert data.terminated().sum() == 20
     whole = play(source_of(policy), Wanted(episodes=20), tmp_path / "b")
-    np.testing.assert_array_equal(given_up, whole.lengths > 2)
+    assert (whole.lengths > 2).any()
+    np.testing.assert_array_equal(data.lengths, whole.lengths.clip(max=2))
+
+
+def test_an_attempt_given_up_at_the_time_limit_ends_by_it(policy, tmp_path):
+    source = PolicySource(
+        GivesUp(policy.agent(1), TIME_LIMIT), ECHO, {"policy": "test"}, seed=5, deterministic=False, parallel=3
+    )
+    data = play(source, Wanted(episodes=20), tmp_path / "a")
+    whole = play(source_of(policy), Wanted(episodes=20), tmp_path / "b")
+    assert (whole.episode_ends == EpisodeEnd.TIME_LIMIT).any()
+    np.testing.assert_array_equal(data.episode_ends, whole.episode_ends)
 
 
 def test_attempts_begin_alike_and_noise_may_vary(policy, tmp_path):

@@ -23,9 +23,13 @@ def turning(rng: np.random.Generator, steps: int, towards: Sequence[float]) -> n
 def make_manipulation(
     ends: Sequence[EpisodeEnd], environment_id: str = CAN, seed: int = 0, length: int = 30
 ) -> Trajectories:
-    """Episodes of about `length` steps; terminated ones are solved on their last step. Observations as ours are."""
+    """Episodes of about `length` steps, or the time limit's; terminated ones are solved on their last step.
+
+    Observations as ours are.
+    """
     task, rng = TASKS[environment_id], np.random.default_rng(seed)
     lengths = rng.integers(length // 2 + 1, length + 1, len(ends))
+    lengths[np.asarray(ends) == EpisodeEnd.TIME_LIMIT] = task.time_limit
     seen = []
     for steps in lengths + 1:
         robot = np.concatenate(

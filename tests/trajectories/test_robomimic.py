@@ -1,5 +1,6 @@
 """Robomimic's layout: files as older and newer robosuite write them, read to the same; our own read back exactly."""
 
+import dataclasses
 import io
 import json
 
@@ -12,6 +13,7 @@ from m3pc_ray.cli import main
 from m3pc_ray.errors import UserError
 from m3pc_ray.evaluation.evaluate import earned
 from m3pc_ray.evaluation.tables import score_table
+from m3pc_ray.training.data import transition_arrays
 from m3pc_ray.trajectories import resolve, robomimic
 from m3pc_ray.trajectories.episodes import EpisodeEnd
 from m3pc_ray.trajectories.returns import returns_to_go
@@ -47,6 +49,20 @@ def test_what_is_written_is_read_back(tmp_path, environment_id):
     assert_same(back, data)
     assert (back.metadata.environment_id, back.metadata.max_episode_steps) == (environment_id, 400)
     assert back.metadata.reference_max_score is None
+
+
+def test_an_attempt_given_up_before_the_time_limit_is_over(can):
+    data, path = can
+    data.rewards[data.episode_starts[1] - 1] = 0.0  # episode 0 is not solved, though it has terminated
+    write_robomimic(data, path)
+    back = robomimic.read_robomimic(path)
+    assert_same(back, data)
+    assert back.episode_ends[:2].tolist() == [TERMINATED, TIME_LIMIT]
+    assert (back.lengths[0] < 400) and (back.lengths[1] == 400)
+    # The critic learns that nothing is earned from there on; at the limit it bootstraps.
+    arrays, keep = transition_arrays(back, np.full(7, -1.0), np.full(7, 1.0))
+    assert arrays["terminated"][back.episode_starts[1:3] - 1].tolist() == [1.0, 0.0]
+    assert keep[back.episode_starts[1:3] - 1].all()
 
 
 def test_episodes_in_the_order_of_their_numbers_and_masks(tmp_path):
@@ -225,8 +241,13 @@ def test_settings_as_robosuite_1_4_writes_them(can):
 
 def test_only_success_can_be_written(tmp_path):
     data = make_manipulation(ENDS)
-    data.rewards[3] = 1.0
-    with pytest.raises(UserError, match="rewards of episode 0"):
+    for row in (3, data.episode_starts[2] - 1):  # amid an episode; at the end of one that ran into the time limit
+        wrong = dataclasses.replace(data, rewards=data.rewards.copy())
+        wrong.rewards[row] = 1.0
+        with pytest.raises(UserError, match=f"a reward of episode {int(row > 3)} is not 1 for the success that ends it"):
+            write_robomimic(wrong, tmp_path / "x.hdf5")
+    data.rewards[data.episode_starts[1] - 1] = 0.5
+    with pytest.raises(UserError, match="a reward of episode 0"):
         write_robomimic(data, tmp_path / "x.hdf5")
     with pytest.raises(UserError, match="Hopper-v4 has no robomimic layout"):
         write_robomimic(make_trajectories([4]), tmp_path / "x.hdf5")

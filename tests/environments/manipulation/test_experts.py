@@ -30,8 +30,7 @@ def test_without_noise_every_episode_is_solved(expert, tmp_path):
     collect(tmp_path / "a", "--expert", expert, "--episodes", "4")
     data = load(str(tmp_path / "a" / "rollouts"))
     assert data.metadata.environment_id == EXPERTS[expert].environment_id
-    assert (data.episode_ends == EpisodeEnd.TERMINATED).all()
-    assert data.rewards.sum() == 4
+    np.testing.assert_array_equal(data.returns, 1.0)
     assert np.abs(data.actions).max() <= 1.0
 
 
@@ -46,8 +45,8 @@ def test_a_paired_set_begins_alike_and_ends_well_and_badly(tmp_path):
     np.testing.assert_array_equal(begins[0], begins[1])
     np.testing.assert_array_equal(begins[2], begins[3])
     assert not np.array_equal(begins[0], begins[2])
-    ended, limit = EpisodeEnd.TERMINATED, EpisodeEnd.TIME_LIMIT
-    assert data.episode_ends.tolist() == [ended, limit, ended, limit]
+    assert data.returns.tolist() == [1.0, 0.0, 1.0, 0.0]
+    assert (data.episode_ends == EpisodeEnd.TERMINATED).all()  # nothing is earned after a script's end
     assert (data.final_observations[1::2, 11] < 0.6).all()  # below the table
     assert data.lengths.max() < 300
     file = tmp_path / "a" / "rollouts.hdf5"
