@@ -174,20 +174,20 @@ class IQLTrainer:
 
     @torch.no_grad()
     def update(self, batch: Batch, learning_rate_factor: float = 1.0) -> dict[str, Tensor]:
-        """One gradient step and one Polyak step; returns the scalars `value_loss` and `q_loss`.
+        """One gradient step and one Polyak step; returns the scalars `value_loss`, `q_loss` and `value_mean`.
 
         Every so many updates one of the dynamics, whose newest loss is `dynamics_loss`.
         """
         number = self._count()
         # Of which targets: where there are only two, both.
         drawn = None if self._stack.size == TARGETS else drawn_targets(self.seed, number, self._stack.size)
-        value_loss, q_loss = self.backward(batch, drawn)
+        value_loss, q_loss, value_mean = self.backward(batch, drawn)
         self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * learning_rate_factor
         self.optimizer.step()
         self._stack.follow(self.config.polyak)
         if self._dynamics is not None and number % UPDATE_EVERY == 1:
             self._dynamics_loss = {"dynamics_loss": self._dynamics.update(batch, learning_rate_factor)}
-        return {"value_loss": value_loss, "q_loss": q_loss, **self._dynamics_loss}
+        return {"value_loss": value_loss, "q_loss": q_loss, "value_mean": value_mean, **self._dynamics_loss}
 
     def _count(self) -> int:
         """The number of the next update, from 1."""
@@ -198,8 +198,11 @@ class IQLTrainer:
         return self._done
 
     @torch.no_grad()
-    def backward(self, batch: Batch, targets: list[int] | None = None) -> tuple[Tensor, Tensor]:
-        """Fills the gradients of Q and V and returns (value loss, Q loss); `targets`: two, None: the first two."""
+    def backward(self, batch: Batch, targets: list[int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Fills the gradients of Q and V; `targets`: two, None: the first two.
+
+        Returns (value loss, Q loss, mean V of the batch's observations as a plain discounted return).
+        """
         critic, config, stack, dtype = self.critic, self.config, self._stack, self.dtype
         chosen = slice(0, TARGETS) if targets is None else targets
         inputs = self._inputs(batch)
@@ -239,7 +242,8 @@ class IQLTrainer:
             gradients.biases[layer].copy_(gradient.sum(1, keepdim=True))
         gradients.weights[2].copy_(torch.bmm(column.transpose(1, 2), outer[learnt]).transpose(1, 2))
         gradients.biases[2].copy_(column.sum(1, keepdim=True))
-        return (pull * advantage).mean(), q_error.square().mean(1).sum(0)
+        value_mean = critic.raw(outputs[self._value].mean())
+        return (pull * advantage).mean(), q_error.square().mean(1).sum(0), value_mean
 
     def _activated(self, x: Tensor, layer: int, targets: list[int] | slice) -> tuple[Tensor, _Normed | None]:
         """ReLU of (evaluations, B, width), in place, normalised in float32 before where the networks do."""

@@ -16,6 +16,7 @@ import torch
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import with_settings
 from m3pc_ray.critic.iql import same_networks
+from m3pc_ray.critic.plausible import diverged, possible_returns
 from m3pc_ray.critic.trainer import IQLTrainer
 from m3pc_ray.errors import UserError
 from m3pc_ray.model.masks import user_patterns
@@ -256,6 +257,7 @@ class Pretraining:
                 pace.advance(time.monotonic() - started, steps)
             if pace.step % (config.pretrain.log_every * CRITIC_STEPS_PER_CALL) < CRITIC_STEPS_PER_CALL or pace.finished:
                 row = self._finite({name: float(value) for name, value in metrics.items()}, "critic", pace.step)
+                self._check_values(row["value_mean"], pace.step)
                 row["updates_per_second"] = pace.step / max(pace.seconds, 1e-9)
                 self.loggers["critic"].log(pace.step, row)
                 if on_progress:
@@ -304,6 +306,16 @@ class Pretraining:
                 "good: lower the learning rate (pretrain.learning_rate, critic.learning_rate) and start again"
             )
         return row
+
+    def _check_values(self, value_mean: float, step: int) -> None:
+        """Raises UserError where the critic promises what rewards cannot pay: nothing planned by it is worth having."""
+        possible = possible_returns(self.transitions.columns["rewards"].cpu().numpy(), self.config.critic.discount)
+        if diverged(value_mean, possible, self.models.critic.value_std.item()):
+            raise UserError(
+                f"{self.run.path}: values of the critic average {value_mean:.4g} at step {step}, while rewards like "
+                f"the data's add up to between {possible[0]:.4g} and {possible[1]:.4g}: it has diverged; start "
+                "again with critic.layer_norm true, a smaller critic.expectile or a lower critic.learning_rate"
+            )
 
     def _counters(self) -> dict[str, Any]:
         return {

@@ -33,7 +33,8 @@ def write_robomimic(
     `next_obs`.
 
     Args:
-        trajectories: of a manipulation task, with all actions and rewards; only success, which ends an episode, is rewarded.
+        trajectories: of a manipulation task, with all actions and rewards; success alone is rewarded, and ends an
+            episode.
         path: the file.
         masks: name -> indices of episodes, such as train and valid.
         simulator_states: an array (steps, size) an episode: flattened simulator states before every action.

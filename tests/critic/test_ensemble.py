@@ -56,14 +56,14 @@ def test_losses_and_gradients_equal_the_loops(size: int, layer_norm: bool) -> No
     assert len(gradients) == len(learnt) == (20 if layer_norm else 12)
     trainer = IQLTrainer(critic, config)
     got = trainer.backward(batch, targets)
-    torch.testing.assert_close(got, tuple(loss.detach() for loss in expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got[:2], tuple(loss.detach() for loss in expected), rtol=1e-4, atol=1e-5)
     for parameter, gradient in zip(learnt, gradients, strict=True):
         assert gradient.abs().max() > 0, seed
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-5, msg=f"seed {seed}")
     if size > 2:
         others = [member for member in range(size) if member not in targets][:1] + targets[:1]
         named = tuple(loss.detach() for loss in slow_losses(critic, config, batch, others))
-        torch.testing.assert_close(trainer.backward(batch, others), named, rtol=1e-4, atol=1e-5, msg=f"seed {seed}")
+        torch.testing.assert_close(trainer.backward(batch, others)[:2], named, rtol=1e-4, atol=1e-5, msg=f"seed {seed}")
 
 
 @pytest.mark.parametrize(("size", "layer_norm"), KINDS)

@@ -262,6 +262,18 @@ def test_a_critic_that_diverges_beside_the_model_ends_both(tmp_path: Path) -> No
     assert run.summary()["status"] == "failed"
 
 
+@pytest.mark.parametrize("promised", [1e6, -1e6])
+def test_a_critic_that_promises_more_than_rewards_pay_has_diverged(tmp_path: Path, promised: float) -> None:
+    config = make_config()
+    run = RunFolder.create(tmp_path / "run", config, "pretrain")
+    pretraining = Pretraining(run, config, make_trajectories())
+    with torch.no_grad():
+        pretraining.models.critic.v.biases[2][:] = promised
+    with pytest.raises(UserError, match=r"critic average -?\d\S*e\+0\d at step 20, .* diverged; .* critic\.layer_norm"):
+        pretraining.train()
+    assert run.summary()["status"] == "failed"
+
+
 def test_schedule() -> None:
     assert schedule_factor("cosine", 10, 0, 0.0) == pytest.approx(0.1)
     assert schedule_factor("cosine", 10, 500, 0.5) == pytest.approx(0.5)

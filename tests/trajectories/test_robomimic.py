@@ -58,7 +58,7 @@ def test_an_attempt_given_up_before_the_time_limit_is_over(can):
     back = robomimic.read_robomimic(path)
     assert_same(back, data)
     assert back.episode_ends[:2].tolist() == [TERMINATED, TIME_LIMIT]
-    assert (back.lengths[0] < 400) and (back.lengths[1] == 400)
+    assert back.lengths[0] < back.lengths[1] == 400
     # The critic learns that nothing is earned from there on; at the limit it bootstraps.
     arrays, keep = transition_arrays(back, np.full(7, -1.0), np.full(7, 1.0))
     assert arrays["terminated"][back.episode_starts[1:3] - 1].tolist() == [1.0, 0.0]
@@ -244,7 +244,9 @@ def test_only_success_can_be_written(tmp_path):
     for row in (3, data.episode_starts[2] - 1):  # amid an episode; at the end of one that ran into the time limit
         wrong = dataclasses.replace(data, rewards=data.rewards.copy())
         wrong.rewards[row] = 1.0
-        with pytest.raises(UserError, match=f"a reward of episode {int(row > 3)} is not 1 for the success that ends it"):
+        with pytest.raises(
+            UserError, match=f"a reward of episode {int(row > 3)} is not 1 for the success that ends it"
+        ):
             write_robomimic(wrong, tmp_path / "x.hdf5")
     data.rewards[data.episode_starts[1] - 1] = 0.5
     with pytest.raises(UserError, match="a reward of episode 0"):
