@@ -95,10 +95,13 @@ def test_a_second_run_replaces_its_own_record_only(run: Path, tmp_path: Path) ->
     out = tmp_path / "out"
     assert reach(run, *short(out, "--episodes", "1", "--planner", "bc")) == 0
     (out / "notes.txt").write_text("a stranger's")
-    assert reach(run, *short(out, "--episodes", "2", "--planner", "goal_mask")) == 0
+    (tmp_path / "quick_foot.yaml").write_text("task: hopper-wiggle\n")
+    task = str(tmp_path / "quick_foot.yaml")
+    assert reach(run, *short(out, "--episodes", "2", "--planner", "goal_mask"), task=task) == 0
     assert (out / "notes.txt").read_text() == "a stranger's"
     record = read_reach(out / "record")
     assert (record.planners, len(record.episodes)) == (["goal_mask"], 2)
+    assert record.task == "quick-foot", "as the user's file is called, not as what it is made of"
 
 
 def test_a_strangers_record_folder_is_left_alone(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

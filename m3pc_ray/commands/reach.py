@@ -101,12 +101,13 @@ def run(arguments: argparse.Namespace) -> int:
     task_file = load_task(arguments.task, _settings(arguments.set))
     models, checkpoint = _load(arguments, task_file.backward)
     facts = make_facts(models, _trajectories(arguments, models))
-    problem = task_file.task.problem(facts)
+    name = _task_name(arguments.task)
+    problem = dataclasses.replace(task_file.task.problem(facts), name=name)
     console, stderr = Console(), Console(stderr=True)
     style, notice = choose_style(arguments.video_style, models.environment_id, models.time_limit)
     _warn(stderr, models, problem, notice)
     console.print(f"{len(problem.waypoints)} waypoints: {problem.waypoints.source}", highlight=False, soft_wrap=True)
-    out = Path(arguments.out or Path(arguments.run) / "reach" / _folder_name(arguments.task)).expanduser()
+    out = Path(arguments.out or Path(arguments.run) / "reach" / name).expanduser()
     _check_folder(out)
     check_json(arguments.json)
     if arguments.preview and style == "none":
@@ -134,8 +135,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _folder_name(task: str) -> str:
-    """Of the results, below RUN/reach: `hopper-wiggle`, or the name of the user's file, with that of the function."""
+def _task_name(task: str) -> str:
+    """In titles, and of the folder below RUN/reach: `hopper-wiggle`, or the name of the user's file, with that of the function."""
     file, _, function = task.partition(":")
     return "-".join([Path(file).stem, *([function] if function else [])]).replace("_", "-")
 
