@@ -105,8 +105,10 @@ class ExpertData:
         number = np.arange(data.num_episodes)
         last = data.episode_starts[1:] - 1
         solved = data.rewards[last] > 0.0
-        valid = number % _VALID == _VALID - 1
-        names = EXPERTS[self.expert].masks
+        expert = EXPERTS[self.expert]
+        # Attempts from one beginning stay together: training must not have seen a validation episode's twin.
+        valid = number // len(expert.scripts) % _VALID == _VALID - 1
+        names = expert.masks
         by_script = {name: number[number % len(names) == which] for which, name in enumerate(names)}
         return {
             "solved": number[solved],

@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _task_name(task: str) -> str:
-    """In titles, and of the folder below RUN/reach: `hopper-wiggle`, or the name of the user's file, with that of the function."""
+    """In titles and below RUN/reach: `hopper-wiggle`, or the name of the user's file, with that of the function."""
     file, _, function = task.partition(":")
     return "-".join([Path(file).stem, *([function] if function else [])]).replace("_", "-")
 

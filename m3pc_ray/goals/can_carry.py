@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from m3pc_ray.environments.manipulation.tasks import TASKS
 from m3pc_ray.errors import UserError
-from m3pc_ray.goals.guidance import bend, from_where_it_is
+from m3pc_ray.goals.guidance import bend, bendable, from_where_it_is
 from m3pc_ray.goals.success import EndsWithin
 from m3pc_ray.goals.task import Facts, GoalProblem, GoalTask, Plane
 from m3pc_ray.goals.waypoints import Waypoints
@@ -91,15 +91,19 @@ class CanCarry(GoalTask):
         return None if self.place_x is None or self.place_y is None else (self.place_x, self.place_y)
 
     def _guide(self, facts: Facts) -> int:
-        """The demonstration of median length, so that it is a usual one; of those, the first."""
+        """The demonstration nearest to median length that can be bent: a usual one. Of several the first."""
         data = facts.trajectories
-        solved = data.terminated()[data.episode_starts[1:] - 1]
-        known = ~np.isnan(data.final_observations).any(axis=1)
-        fit = np.flatnonzero((solved == (self.along == "solved")) & known)
-        if not len(fit):
-            raise UserError(f"task {self.name}: {data.metadata.name} has no {self.along} episode to go along")
-        middle = np.median(data.lengths[fit])
-        return int(fit[np.argmin(np.abs(data.lengths[fit] - middle))])
+        known = data.returns_known() & ~np.isnan(data.final_observations).any(axis=1)
+        fit = np.flatnonzero(((data.returns > 0.0) == (self.along == "solved")) & known)
+        lengths = data.lengths[fit]
+        middle = np.median(lengths) if len(fit) else 0.0
+        for episode in fit[np.argsort(np.abs(lengths - middle), kind="stable")]:
+            if bendable(data.observations[data.episode_starts[episode]], data.final_observations[episode]):
+                return int(episode)
+        raise UserError(
+            f"task {self.name}: {data.metadata.name} has no {self.along} episode to go along: one whose end is known, "
+            "and in which the hand's start, the can's start and the can's end do not lie on a line"
+        )
 
     def _from(self, facts: Facts, begins: NDArray[np.float32]) -> NDArray[np.float32]:
         """(steps + 1, observation_dim): the demonstration from this beginning, then its end, held."""

@@ -32,11 +32,24 @@ def affine_map(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:
     Raises UserError where the points before lie on a line, or nearly so.
     """
     source, target = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
-    ways = source[1:] - source[0]
-    lengths = np.linalg.norm(ways, axis=1)
-    if abs(np.linalg.det(ways)) <= _FLATTEST * np.prod(lengths):
-        raise UserError("a demonstration whose three points lie on a line cannot be bent; name another one")
+    if _on_a_line(source):
+        raise UserError("a demonstration whose three points lie on a line cannot be bent; take another one")
     return np.asarray(np.linalg.solve(np.column_stack([source, np.ones(3)]), target).T, dtype=np.float64)
+
+
+def _on_a_line(points: NDArray[np.float64]) -> bool:
+    ways = points[1:] - points[0]
+    return bool(abs(np.linalg.det(ways)) <= _FLATTEST * np.prod(np.linalg.norm(ways, axis=1)))
+
+
+def bendable(first: NDArray[np.float32], last: NDArray[np.float32]) -> bool:
+    """Whether `bend` takes a demonstration with this first and this last observation (observation_dim,)."""
+    return not _on_a_line(_triangle(first, last))
+
+
+def _triangle(first: NDArray[np.float32], last: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(3, 2): hand at its start, thing at its start, thing at its end."""
+    return np.stack([first[_HAND], first[_THING], last[_THING]]).astype(np.float64)
 
 
 def bend(
@@ -57,7 +70,7 @@ def bend(
         UserError: see `affine_map`.
     """
     first, last = demonstration[0], demonstration[-1]
-    before = np.stack([first[_HAND], first[_THING], last[_THING]])
+    before = _triangle(first, last)
     after = np.stack([begins[_HAND], begins[_THING], last[_THING] if end is None else np.asarray(end)])
     found = affine_map(before, after)
     bent = demonstration.astype(np.float64)

@@ -16,7 +16,7 @@ import torch
 from m3pc_ray.config import RunConfig
 from m3pc_ray.configuration import with_settings
 from m3pc_ray.critic.iql import same_networks
-from m3pc_ray.critic.plausible import diverged, possible_returns
+from m3pc_ray.critic.plausible import complaint
 from m3pc_ray.critic.trainer import IQLTrainer
 from m3pc_ray.errors import UserError
 from m3pc_ray.model.masks import user_patterns
@@ -309,13 +309,10 @@ class Pretraining:
 
     def _check_values(self, value_mean: float, step: int) -> None:
         """Raises UserError where the critic promises what rewards cannot pay: nothing planned by it is worth having."""
-        possible = possible_returns(self.transitions.columns["rewards"].cpu().numpy(), self.config.critic.discount)
-        if diverged(value_mean, possible, self.models.critic.value_std.item()):
-            raise UserError(
-                f"{self.run.path}: values of the critic average {value_mean:.4g} at step {step}, while rewards like "
-                f"the data's add up to between {possible[0]:.4g} and {possible[1]:.4g}: it has diverged; start "
-                "again with critic.layer_norm true, a smaller critic.expectile or a lower critic.learning_rate"
-            )
+        rewards, ends = (self.transitions.columns[name].cpu().numpy() for name in ("rewards", "terminated"))
+        wrong = complaint(value_mean, rewards, ends, self.config.critic, self.models.critic.value_std.item())
+        if wrong:
+            raise UserError(f"{self.run.path}: step {step}: {wrong}")
 
     def _counters(self) -> dict[str, Any]:
         return {

@@ -27,7 +27,7 @@ from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories import validation
 from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
 from m3pc_ray.trajectories.hdf5_arrays import open_file, read_matrix, read_vector
-from m3pc_ray.trajectories.robomimic_environment import find_environment
+from m3pc_ray.trajectories.robomimic_environment import END_ATTRIBUTE, find_environment
 
 ROBOT_KEYS = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2}
 """Key -> size, in the order of the observation."""
@@ -60,9 +60,9 @@ def read_robomimic(path: str | Path, environment: str = "", mask: str = "") -> T
     """Read a file, episodes in the order of their numbers.
 
     - An episode ends with success, the first step whose reward is 1: TERMINATED; what comes after it is left out.
-    - Without success, and `dones` set on the last step: the attempt was given up, TERMINATED, as robomimic's own
-      algorithms take it: nothing is bootstrapped from where it was left. At the environment's time limit: TIME_LIMIT.
-      Its return, 0, counts either way. Without that flag: CUT.
+    - Without success it ended as our own files say. Others: `dones` on the last step, before the environment's time
+      limit, says that the attempt was given up: TERMINATED, as robomimic's own algorithms take it, and nothing is
+      bootstrapped from where it was left. Else TIME_LIMIT, as with robomimic's `done_mode 0`. Its return is 0.
     - Quaternions keep their hemisphere along an episode.
     - What is stored of the object relative to the gripper is replaced where it is not that of the same step, or has
       another order or sign, as robosuite 1.5 has; only poses in the world are taken as they are.
@@ -127,11 +127,15 @@ class _Recorded:
     """Steps recorded after success."""
 
 
-def _unsolved_end(done: bool, steps: int, task: ManipulationTask) -> EpisodeEnd:
-    """Of an attempt without success whose last `dones` is `done`."""
-    if not done:
-        return EpisodeEnd.CUT
-    return EpisodeEnd.TERMINATED if steps < task.time_limit else EpisodeEnd.TIME_LIMIT
+def _unsolved_end(where: str, group: h5py.Group, given_up: bool) -> EpisodeEnd:
+    """Of an attempt without success; `given_up`: what another's file says about it."""
+    told = group.attrs.get(END_ATTRIBUTE)
+    if told is None:
+        return EpisodeEnd.TERMINATED if given_up else EpisodeEnd.TIME_LIMIT
+    known = {end.name.lower(): end for end in EpisodeEnd}
+    if told not in known:
+        raise UserError(f"{where}: attribute '{END_ATTRIBUTE}' is {told!r}; it must be one of {', '.join(known)}")
+    return known[told]
 
 
 def _number(name: str) -> int | None:
@@ -194,7 +198,7 @@ def _read_episode(where: str, group: h5py.Group, task: ManipulationTask) -> _Rec
     if solved.any():
         end = EpisodeEnd.TERMINATED
     else:
-        end = _unsolved_end(bool(dones[-1]), steps, task)
+        end = _unsolved_end(where, group, bool(dones[-1]) and steps < task.time_limit)
     single = seen.astype(np.float32)
     earned = solved[:steps].astype(np.float32) * np.float32(SUCCESS_REWARD)
     return _Recorded(single[:-1], single[-1], actions[:steps], earned, end, len(rewards) - steps)
@@ -222,6 +226,11 @@ def _read_observations(where: str, group: h5py.Group, name: str, task: Manipulat
     return np.concatenate([arrays[key] for key in ROBOT_KEYS], axis=1), arrays[OBJECT_KEY]
 
 
+def _typical(apart: NDArray[np.float64]) -> float:
+    """Median length of (rows, 3)."""
+    return float(np.median(np.linalg.norm(apart, axis=1)))
+
+
 def _observations(
     where: str, robot: NDArray[np.float64], things: NDArray[np.float64], task: ManipulationTask
 ) -> NDArray[np.float64]:
@@ -234,7 +243,9 @@ def _observations(
     distances = []
     for pose, stored in orders:
         seen = observation.seen_from_gripper(task, robot, pose)[:, :3]
-        distances.append(min(np.median(np.linalg.norm(stored[:, :3] - sign * seen, axis=1)) for sign in (1.0, -1.0)))
+        told = np.any(stored != 0.0, axis=1)  # robosuite 1.5 leaves zeros in an episode's first step
+        told |= not told.any()
+        distances.append(min(_typical(stored[told, :3] - sign * seen[told]) for sign in (1.0, -1.0)))
     best = int(np.argmin(distances))
     if distances[best] > _SAME_PLACE:
         raise UserError(

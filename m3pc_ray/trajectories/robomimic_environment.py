@@ -16,6 +16,8 @@ from m3pc_ray.environments.manipulation.controller import CONTROLLER, composite
 from m3pc_ray.environments.manipulation.tasks import CONTROL_FREQUENCY, TASKS, ManipulationTask, task_named
 from m3pc_ray.errors import UserError
 
+END_ATTRIBUTE = "end"
+"""Of an episode in our own files: why it ended, an `EpisodeEnd` in small letters. Robomimic ignores it."""
 _COMPARED = ("type", "input_max", "input_min", "output_max", "output_min", "kp", "impedance_mode", "uncouple_pos_ori")
 """Settings that have the same name in all versions of robosuite."""
 
@@ -55,7 +57,8 @@ def find_environment(source: str, text: str, environment: str) -> FileEnvironmen
     Args:
         source: the file, for messages.
         text: its `env_args`, JSON; empty where it has none.
-        environment: a Gymnasium id that the user gave: it decides, and nothing is compared; empty: the file decides.
+        environment: a Gymnasium id that the user gave; empty: the file decides. The file's own task named by the user
+            means that nothing is compared.
 
     Raises:
         UserError: no or another environment, another robot, controller or control frequency; the message says which.
@@ -73,15 +76,16 @@ def find_environment(source: str, text: str, environment: str) -> FileEnvironmen
             raise UserError(f"{source}: a robomimic file belongs to one of {known}, not to {environment}")
         if name and name != TASKS[environment].robosuite_name:
             raise UserError(f"{source}: was recorded in {name}, which is not {environment}")
-        return FileEnvironment(TASKS[environment], version)
     task = task_named(name)
+    if environment and (task is None or task.environment_id == environment):
+        return FileEnvironment(TASKS[environment], version)
     if task is None:
         what = f"is {name}" if name else "is not named (attribute 'env_args' of group 'data')"
         raise UserError(f"{source}: its environment {what}; known are {known}; name one with --environment")
     difference = _difference(settings)
     if difference:
         raise UserError(f"{source}: {difference}; to read it all the same, give --environment {task.environment_id}")
-    return FileEnvironment(task, version)
+    return FileEnvironment(TASKS[environment] if environment else task, version)
 
 
 def _difference(settings: dict[str, Any]) -> str:
@@ -89,7 +93,7 @@ def _difference(settings: dict[str, Any]) -> str:
     robots = settings.get("robots", "Panda")
     if robots not in ("Panda", ["Panda"]):
         return f"its robots are {robots}, our environments have one Panda"
-    if float(settings.get("control_freq", CONTROL_FREQUENCY)) != CONTROL_FREQUENCY:
+    if not _equal(settings.get("control_freq", CONTROL_FREQUENCY), CONTROL_FREQUENCY):
         return f"its control_freq is {settings['control_freq']}, our environments have {CONTROL_FREQUENCY}"
     if settings.get("reward_shaping"):
         return "its rewards are shaped, our environments have sparse ones"

@@ -14,7 +14,7 @@ from m3pc_ray.environments.manipulation.tasks import SUCCESS_REWARD, TASKS
 from m3pc_ray.errors import UserError
 from m3pc_ray.trajectories.episodes import EpisodeEnd, Trajectories
 from m3pc_ray.trajectories.robomimic import OBJECT_KEY, ROBOT_KEYS
-from m3pc_ray.trajectories.robomimic_environment import environment_args
+from m3pc_ray.trajectories.robomimic_environment import END_ATTRIBUTE, environment_args
 
 
 def write_robomimic(
@@ -27,10 +27,9 @@ def write_robomimic(
 ) -> None:
     """Write the layout to `path`; `m3pc_ray.trajectories.files.replacing` makes that all or nothing.
 
-    Read back, it is the same data set, its name and origin apart, where an episode that ends at a time limit ends at
-    the environment's: the layout cannot tell a shorter one from an attempt given up. `dones` is 1 on the last step of
-    every episode that is not cut, robomimic's `done_mode 2`. An episode without a known final observation has no
-    `next_obs`.
+    Read back, it is the same data set, its name and origin apart. `dones` is 1 on the last step of every episode that
+    is not cut, robomimic's `done_mode 2`; why an episode ended, which `dones` cannot say, is its attribute `end`. An
+    episode without a known final observation has no `next_obs`.
 
     Args:
         trajectories: of a manipulation task, with all actions and rewards; success alone is rewarded, and ends an
@@ -73,6 +72,7 @@ def write_robomimic(
             dones[-1] = int(ended)
             group = data.create_group(f"demo_{episode}")
             group.attrs["num_samples"] = int(lengths[episode])
+            group.attrs[END_ATTRIBUTE] = EpisodeEnd(trajectories.episode_ends[episode]).name.lower()
             _create(group, "actions", trajectories.actions[steps])
             _create(group, "rewards", trajectories.rewards[steps])
             _create(group, "dones", dones)

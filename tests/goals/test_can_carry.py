@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from m3pc_ray.environments.manipulation import observation
 from m3pc_ray.environments.manipulation.tasks import TASKS as MANIPULATION
 from m3pc_ray.environments.observation_names import observation_names
 from m3pc_ray.errors import UserError
+from m3pc_ray.goals.can_carry import CanCarry
 from m3pc_ray.goals.guidance import affine_map, bend, from_where_it_is
 from m3pc_ray.goals.schedule import GoalSchedule
 from m3pc_ray.goals.success import EndsWithin
@@ -54,7 +57,7 @@ def facts() -> Facts:
         actions=np.zeros((starts[-1], 7), np.float32),
         rewards=rewards,
         episode_starts=starts,
-        episode_ends=np.array([EpisodeEnd.TERMINATED, EpisodeEnd.TIME_LIMIT] * 3, np.int8),
+        episode_ends=np.full(6, EpisodeEnd.TERMINATED, np.int8),  # a thrown can is over, too
         final_observations=np.stack([seen[-1] for seen in episodes]),
         metadata=metadata_of(environment_facts(CAN), "played"),
     )
@@ -135,6 +138,35 @@ def test_shipped_tasks_ask_for_a_way_from_where_each_episode_begins(facts, name)
     )
     assert problem.success.succeeded(schedule.states(0)[[0, -1]], False, 0.05)
     assert not problem.success.succeeded(schedule.states(0)[[-1, 0]], False, 0.05)
+
+
+def guide_of(facts: Facts, along: str) -> int:
+    return CanCarry(along=along)._guide(facts)
+
+
+@pytest.mark.parametrize(("along", "first"), [("solved", 0), ("failed", 1)])
+def test_the_way_is_shown_by_an_episode_of_the_right_kind_that_can_be_bent(facts, along, first):
+    data = facts.trajectories
+    usual = guide_of(facts, along)
+    kind = np.arange(first, 6, 2)
+    assert usual in kind
+    assert data.lengths[usual] == np.median(data.lengths[kind])
+    bent = dataclasses.replace(data, final_observations=data.final_observations.copy())
+    begins = data.observations[data.episode_starts[:-1]]
+
+    def put_on_a_line(episode: int) -> Facts:
+        hand, thing = begins[episode, HAND], begins[episode, THING]
+        bent.final_observations[episode, THING] = thing + (thing - hand)
+        return dataclasses.replace(facts, trajectories=bent)
+
+    assert guide_of(put_on_a_line(usual), along) in set(kind) - {usual}
+    for episode in kind:
+        straight = put_on_a_line(int(episode))
+    with pytest.raises(UserError, match=f"no {along} episode to go along: .* do not lie on a line"):
+        guide_of(straight, along)
+    cut = dataclasses.replace(data, episode_ends=np.full(6, EpisodeEnd.CUT, np.int8))
+    with pytest.raises(UserError, match=f"no {along} episode"):
+        guide_of(dataclasses.replace(facts, trajectories=cut), along)
 
 
 def test_the_rest_of_the_way_begins_where_the_can_is_and_ends_where_it_should():

@@ -57,12 +57,42 @@ def test_an_attempt_given_up_before_the_time_limit_is_over(can):
     write_robomimic(data, path)
     back = robomimic.read_robomimic(path)
     assert_same(back, data)
-    assert back.episode_ends[:2].tolist() == [TERMINATED, TIME_LIMIT]
     assert back.lengths[0] < back.lengths[1] == 400
     # The critic learns that nothing is earned from there on; at the limit it bootstraps.
     arrays, keep = transition_arrays(back, np.full(7, -1.0), np.full(7, 1.0))
     assert arrays["terminated"][back.episode_starts[1:3] - 1].tolist() == [1.0, 0.0]
     assert keep[back.episode_starts[1:3] - 1].all()
+
+
+def test_how_another_tool_marks_a_failure(can):
+    data, path = can
+    data.rewards[:] = 0.0
+    write_robomimic(data, path)
+    with h5py.File(path, "r+") as file:
+        for name in ("demo_0", "demo_1", "demo_2", "demo_3"):
+            del file[f"data/{name}"].attrs["end"]
+        file["data/demo_2/dones"][:] = 0  # robomimic's done_mode 0: set on success alone
+    back = robomimic.read_robomimic(path)
+    assert back.episode_ends.tolist() == [TERMINATED, TIME_LIMIT, TIME_LIMIT, TIME_LIMIT]
+    assert back.returns_known().all()
+    assert back.returns.tolist() == [0.0] * 4
+    with h5py.File(path, "r+") as file:
+        file["data/demo_1"].attrs["end"] = "over"
+    with pytest.raises(UserError, match="data/demo_1: attribute 'end' is 'over'; .* terminated, time_limit, cut"):
+        robomimic.read_robomimic(path)
+
+
+def test_a_time_limit_of_the_users_own_is_kept(tmp_path):
+    data = make_manipulation([TIME_LIMIT, TERMINATED])
+    shorter = data.select([0])
+    rows = slice(0, 100)
+    shorter = dataclasses.replace(
+        shorter,
+        **{name: getattr(shorter, name)[rows] for name in ("observations", "actions", "rewards")},
+        episode_starts=np.array([0, 100]),
+    )
+    write_robomimic(shorter, tmp_path / "x.hdf5")
+    assert_same(robomimic.read_robomimic(tmp_path / "x.hdf5"), shorter)
 
 
 def test_episodes_in_the_order_of_their_numbers_and_masks(tmp_path):
@@ -134,6 +164,18 @@ def test_entries_in_the_order_of_robosuite_1_5_which_lag_a_step(can):
     np.testing.assert_allclose(back.observations, data.observations, atol=1e-5)
 
 
+def test_an_episode_of_one_step_whose_relative_entries_are_robosuites_zeros(tmp_path):
+    data, path = make_manipulation([TERMINATED], length=1), tmp_path / "x.hdf5"
+    write_robomimic(data, path)
+    with h5py.File(path, "r+") as file:
+        for group, kept in (("obs", 0.0), ("next_obs", 1.0)):
+            values = file[f"data/demo_0/{group}/object"][()]
+            file[f"data/demo_0/{group}/object"][...] = np.concatenate([kept * values[:, 7:], values[:, :7]], axis=1)
+    back = robomimic.read_robomimic(path)
+    assert back.num_steps == 1
+    np.testing.assert_allclose(back.observations, data.observations, atol=1e-5)
+
+
 def test_lift_with_the_other_sign_of_robosuite_1_5(tmp_path):
     data, path = make_manipulation(ENDS, LIFT), tmp_path / "x.hdf5"
     write_robomimic(data, path)
@@ -165,6 +207,8 @@ def damage(file, what):
         settings["env_name"] = "ToolHang"
     elif what == "frequency":
         kwargs["control_freq"] = 10
+    elif what == "no frequency":
+        kwargs["control_freq"] = None
     elif what == "raw":
         del file["data/demo_1/obs"]
     elif what == "key":
@@ -191,6 +235,7 @@ def damage(file, what):
         ("robot", r"its robots are \['Sawyer'\]"),
         ("task", "its environment is ToolHang; known are robosuite/Lift-v1"),
         ("frequency", "control_freq is 10"),
+        ("no frequency", "control_freq is None"),
         ("raw", "data/demo_1: key 'obs' is missing .*; a raw file"),
         ("key", "data/demo_1: key 'obs/object' is missing"),
         ("shaped", r"data/demo_1: rewards\[2\] is 0.3; sparse rewards"),
@@ -209,6 +254,8 @@ def test_bad_files_are_refused_in_one_line(can, what, message):
     assert "\n" not in str(caught.value)
     if what == "kp":
         assert robomimic.read_robomimic(path, CAN).num_episodes == 4
+        with pytest.raises(UserError, match=message):  # another task of the same file is compared
+            robomimic.read_robomimic(path, LIMITED)
 
 
 def test_settings_as_robosuite_1_4_writes_them(can):

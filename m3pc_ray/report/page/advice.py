@@ -27,8 +27,8 @@ ADVICE = {
         "pattern shows, or its `weight` is too small",
     },
     "critic": {
-        "value_loss": "grows steadily: values diverge; `critic.layer_norm true`, lower `critic.learning_rate` or "
-        "`critic.discount`",
+        "value_loss": "grows steadily: values diverge; `critic.layer_norm true`, a lower `critic.learning_rate` or "
+        "a smaller `critic.expectile`",
         "updates_per_second": "falls: see `sequences_per_second`",
     },
     "online": {
