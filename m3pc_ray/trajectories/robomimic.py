@@ -133,9 +133,10 @@ def _unsolved_end(where: str, group: h5py.Group, given_up: bool) -> EpisodeEnd:
     if told is None:
         return EpisodeEnd.TERMINATED if given_up else EpisodeEnd.TIME_LIMIT
     known = {end.name.lower(): end for end in EpisodeEnd}
-    if told not in known:
-        raise UserError(f"{where}: attribute '{END_ATTRIBUTE}' is {told!r}; it must be one of {', '.join(known)}")
-    return known[told]
+    name = told.decode(errors="replace") if isinstance(told, bytes) else str(told)
+    if name not in known:
+        raise UserError(f"{where}: attribute '{END_ATTRIBUTE}' is {name!r}; it must be one of {', '.join(known)}")
+    return known[name]
 
 
 def _number(name: str) -> int | None:

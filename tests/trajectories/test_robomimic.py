@@ -76,10 +76,11 @@ def test_how_another_tool_marks_a_failure(can):
     assert back.episode_ends.tolist() == [TERMINATED, TIME_LIMIT, TIME_LIMIT, TIME_LIMIT]
     assert back.returns_known().all()
     assert back.returns.tolist() == [0.0] * 4
-    with h5py.File(path, "r+") as file:
-        file["data/demo_1"].attrs["end"] = "over"
-    with pytest.raises(UserError, match="data/demo_1: attribute 'end' is 'over'; .* terminated, time_limit, cut"):
-        robomimic.read_robomimic(path)
+    for wrong, shown in (("over", "'over'"), (np.arange(2), r"'\[0 1\]'")):
+        with h5py.File(path, "r+") as file:
+            file["data/demo_1"].attrs["end"] = wrong
+        with pytest.raises(UserError, match=f"data/demo_1: attribute 'end' is {shown}; .* terminated, time_limit, cut"):
+            robomimic.read_robomimic(path)
 
 
 def test_a_time_limit_of_the_users_own_is_kept(tmp_path):
