@@ -33,7 +33,7 @@ class EpisodeEnd(enum.IntEnum):
     """Why an episode has no further step."""
 
     TERMINATED = 0
-    """The task itself ended: nothing can be earned afterwards."""
+    """The task itself ended, or an attempt at it was given up: nothing is earned afterwards."""
     TIME_LIMIT = 1
     """The environment's step limit was reached; the state had a future that nobody saw."""
     CUT = 2

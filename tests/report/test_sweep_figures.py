@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
-import matplotlib.figure
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -28,16 +27,8 @@ BASELINE = Result((), 60.0, (58.0, 62.0), (58.0, 62.0))
 
 
 @pytest.fixture
-def draw(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Axes]]:
+def draw(saved: list[Figure]) -> Callable[..., list[Axes]]:
     """Calls a figure function and gives the axes that it saved."""
-    saved: list[Figure] = []
-    save = matplotlib.figure.Figure.savefig
-
-    def spy(self, *arguments, **options):  # type: ignore[no-untyped-def]
-        saved.append(self)
-        return save(self, *arguments, **options)
-
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", spy)
 
     def drawn(function: Callable[..., None], *arguments: object) -> list[Axes]:
         file = io.BytesIO()
